@@ -1,0 +1,84 @@
+"""Where the packaged configs, data sets and the cache live.
+
+An installed wheel carries ``configs/`` and ``datasets/`` under ``hyenadna/_resources``; a checkout has them beside the
+package. Both hold data only, so neither can ever be imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from hyenadna.errors import ConfigError, FileFormatError
+
+_PACKAGE = Path(__file__).resolve().parent
+_BUNDLED = "bundled:"
+
+
+def _resource_dir(name: str) -> Path:
+    for folder in (_PACKAGE / "_resources" / name, _PACKAGE.parent / name):
+        if folder.is_dir():
+            return folder
+    raise FileFormatError(
+        f"the packaged folder {name}/ is missing: this installation is incomplete, reinstall hyenadna",
+        path=_PACKAGE,
+    )
+
+
+def config_dir() -> Path:
+    """Return the folder of the packaged Hydra configs."""
+    return _resource_dir("configs")
+
+
+def dataset_dir() -> Path:
+    """Return the folder of the bundled data sets."""
+    return _resource_dir("datasets")
+
+
+def cache_dir(*parts: str) -> Path:
+    """Return a folder of the cache, created if need be.
+
+    Parameters
+    ----------
+    parts
+        Names below the cache's root, which is ``HYENADNA_CACHE`` where that is set, else the platform's cache folder.
+    """
+    root = os.environ.get("HYENADNA_CACHE")
+    if root:
+        base = Path(root).expanduser()
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches" / "hyenadna"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "hyenadna"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyenadna"
+    folder = base.joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the cache folder {folder} cannot be created ({error.strerror}); "
+            "set HYENADNA_CACHE to a folder that you can write to"
+        ) from error
+    return folder
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """Turn ``bundled:NAME/FILE`` into a file of the bundled data sets, and expand ``~`` in every other path.
+
+    Raises
+    ------
+    FileFormatError
+        The bundled data hold no such file.
+    """
+    text = os.fspath(path)
+    if not text.startswith(_BUNDLED):
+        return Path(text).expanduser()
+    found = dataset_dir() / text[len(_BUNDLED) :]
+    if not found.exists():
+        names = ", ".join(sorted(p.name for p in dataset_dir().iterdir() if p.is_dir()))
+        raise FileFormatError(
+            f"{text!r} is not bundled with hyenadna (bundled data sets: {names})"
+        )
+    return found
