@@ -1,0 +1,78 @@
+"""The HyenaDNA backbone: token ids in, hidden states out."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from hyenadna.errors import SequenceLengthError
+from hyenadna.models.config import HyenaConfig
+from hyenadna.models.hyena import HyenaBlock
+
+
+class HyenaBackbone(nn.Module):
+    """Embedding, blocks, final layer norm."""
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.padded_vocab_size, config.d_model)
+        self.embed_dropout = nn.Dropout(config.embed_dropout)
+        self.layers = nn.ModuleList([HyenaBlock(config) for _ in range(config.n_layers)])
+        self.final_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+
+    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Compute the hidden states after the final layer norm.
+
+        Parameters
+        ----------
+        token_ids
+            Any integer dtype, shape (B, L), in 0…padded vocabulary − 1. Pad on the right: the model is causal, so
+            padding there changes no other position.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (B, L, D).
+
+        Raises
+        ------
+        SequenceLengthError
+            L is 0 or exceeds the configuration's `max_seq_len`.
+        """
+        if token_ids.dim() != 2:
+            raise ValueError(f"token_ids has the shape {tuple(token_ids.shape)}; (B, L) is needed")
+        length, limit = token_ids.shape[1], self.config.max_seq_len
+        if length == 0:
+            raise SequenceLengthError("the input has length 0; at least one token is needed")
+        if length > limit:
+            raise SequenceLengthError(
+                f"the input has {length:,} tokens but the model reads at most {limit:,}; score it in "
+                "windows, or load the model with a larger max_seq_len, which continues its filters"
+            )
+        x = self.embed_dropout(self.embedding(token_ids.int()))
+        for layer in self.layers:
+            if self.config.activation_checkpointing and self.training and torch.is_grad_enabled():
+                x = checkpoint(layer, x, use_reentrant=False)
+            else:
+                x = layer(x)
+        return cast(torch.Tensor, self.final_norm(x))
+
+
+def initialize(module: nn.Module, config: HyenaConfig) -> None:
+    """Draw initial weights in place: normal with `initializer_range`, residual outputs divided by √(2·n_layers), zero biases.
+
+    The scheme of GPT-2, which HyenaDNA uses for every linear layer; convolutions and filter biases keep torch's defaults.
+    """
+    for name, child in module.named_modules():
+        if isinstance(child, nn.Linear):
+            residual = name.endswith(("out_proj", "fc2"))
+            scale = (2 * config.n_layers) ** -0.5 if residual else 1.0
+            nn.init.normal_(child.weight, std=config.initializer_range * scale)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+        elif isinstance(child, nn.Embedding):
+            nn.init.normal_(child.weight, std=config.initializer_range)

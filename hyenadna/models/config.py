@@ -1,0 +1,183 @@
+"""The shape of a model: every number that its weights depend on, and the named sizes of the published family."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hyenadna.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyenaConfig:
+    """Configuration of the Hyena backbone.
+
+    Parameters
+    ----------
+    d_model
+        Width D of the residual stream, ≥ 1.
+    n_layers
+        Number of blocks, ≥ 1.
+    d_inner
+        Width of the MLP; None means 4·D.
+    vocab_size
+        Number of token ids V before padding, 12 for nucleotides.
+    pad_vocab_size_multiple
+        The embedding has the next multiple of this many rows, 16 for nucleotides; logits have as many columns.
+    max_seq_len
+        Longest input, in tokens. Published models have their context plus 2 here (1,026 for tiny-1k).
+    filter_grid_len
+        Length on which the filter's positions 0…1 are laid out; None means `max_seq_len`. A larger `max_seq_len` than
+        grid continues the filter beyond what training saw; that is the explicit way to run a model at longer
+        inputs.
+    hyena_order
+        Order N ≥ 2 of the recurrence: N + 1 projections and N − 1 long convolutions.
+    short_kernel_size
+        Taps of the depthwise convolution after the projections, ≥ 1.
+    filter_dim, filter_layers
+        Width of the implicit filter's MLP and the number of its hidden-to-hidden layers (sines follow each).
+    filter_emb_dim
+        Positional features per position: 1 + 2·bands, so odd and ≥ 3.
+    filter_freq
+        Initial frequency of the (learned) sines.
+    filter_shift
+        Constant added to the exponential window. The published code bases disagree (0.05 in the stand-alone and -hf
+        code, 0.0 in the training repository) and the checkpoints do not say.
+    filter_learned_positions
+        Keep the positional features as parameters, as some published files do; otherwise they follow from the grid.
+    embed_dropout, resid_dropout
+        Dropout of the embedding and of each block's two outputs, in [0, 1).
+    layer_norm_eps
+        Epsilon of every layer norm.
+    tie_embeddings
+        The language-model head shares the embedding's weight.
+    initializer_range
+        Standard deviation of initial weights.
+    activation_checkpointing
+        Recompute each block in the backward pass instead of keeping its activations; parameter names do not change.
+
+    Raises
+    ------
+    ConfigError
+        A value is out of range.
+    """
+
+    d_model: int = 128
+    n_layers: int = 2
+    d_inner: int | None = None
+    vocab_size: int = 12
+    pad_vocab_size_multiple: int = 8
+    max_seq_len: int = 1026
+    filter_grid_len: int | None = None
+    hyena_order: int = 2
+    short_kernel_size: int = 3
+    filter_dim: int = 64
+    filter_layers: int = 2
+    filter_emb_dim: int = 5
+    filter_freq: float = 10.0
+    filter_shift: float = 0.05
+    filter_learned_positions: bool = False
+    embed_dropout: float = 0.1
+    resid_dropout: float = 0.0
+    layer_norm_eps: float = 1e-5
+    tie_embeddings: bool = True
+    initializer_range: float = 0.02
+    activation_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        least = {
+            "d_model": 1, "n_layers": 1, "vocab_size": 1, "pad_vocab_size_multiple": 1,
+            "max_seq_len": 2, "hyena_order": 2, "short_kernel_size": 1, "filter_dim": 1,
+            "filter_layers": 0, "filter_emb_dim": 3,
+        }  # fmt: skip
+        for name, low in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ConfigError(f"model {name}={value!r} is impossible; an integer ≥ {low} is needed")
+        for name in ("d_inner", "filter_grid_len"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 2):
+                raise ConfigError(f"model {name}={value!r} is impossible; an integer ≥ 2 or none")
+        if self.filter_emb_dim % 2 == 0:
+            raise ConfigError(
+                f"model filter_emb_dim={self.filter_emb_dim} is even; it is 1 + 2·bands, so odd"
+            )
+        for name in ("embed_dropout", "resid_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigError(f"model {name}={getattr(self, name)!r} is impossible; 0 ≤ p < 1")
+        if self.filter_learned_positions and self.max_seq_len > self.grid_len:
+            raise ConfigError(
+                f"model max_seq_len={self.max_seq_len} exceeds the {self.grid_len} learned filter "
+                "positions, which cannot be continued"
+            )
+
+    @property
+    def grid_len(self) -> int:
+        """Length of the filter's grid."""
+        return self.filter_grid_len or self.max_seq_len
+
+    @property
+    def inner_dim(self) -> int:
+        """Width of the MLP."""
+        return self.d_inner or 4 * self.d_model
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding and columns of the logits."""
+        multiple = self.pad_vocab_size_multiple
+        return -(-self.vocab_size // multiple) * multiple
+
+    @classmethod
+    def named(cls, name: str) -> HyenaConfig:
+        """Return a published size: tiny-1k, tiny-1k-d256, tiny-16k, small-32k, medium-160k, medium-450k, large-1m.
+
+        Raises
+        ------
+        ConfigError
+            There is no such size.
+
+        Examples
+        --------
+        >>> HyenaConfig.named("small-32k").n_layers
+        4
+        """
+        if name not in NAMED_SIZES:
+            raise ConfigError(f"no model size {name!r}; there are {', '.join(NAMED_SIZES)}")
+        d_model, n_layers, max_seq_len = NAMED_SIZES[name]
+        return cls(d_model=d_model, n_layers=n_layers, max_seq_len=max_seq_len)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> HyenaConfig:
+        """Build from plain values.
+
+        Raises
+        ------
+        ConfigError
+            A field is unknown, of the wrong type, or out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"unknown model settings: {', '.join(unknown)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"a model setting has the wrong type: {error}") from error
+
+
+# d_model, n_layers, max_seq_len of the LongSafari checkpoints (arXiv 2306.15794 and their config files).
+NAMED_SIZES: dict[str, tuple[int, int, int]] = {
+    "tiny-1k": (128, 2, 1026),
+    "tiny-1k-d256": (256, 2, 1026),
+    "tiny-16k": (128, 2, 16_386),
+    "small-32k": (256, 4, 32_770),
+    "medium-160k": (256, 8, 160_002),
+    "medium-450k": (256, 8, 450_002),
+    "large-1m": (256, 8, 1_000_002),
+}

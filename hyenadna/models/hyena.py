@@ -1,0 +1,83 @@
+"""The Hyena operator and the block around it (arXiv 2302.10866, HyenaDNA 2306.15794).
+
+Letters: B batch, L length, D width, N order of the recurrence.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from hyenadna.models.config import HyenaConfig
+from hyenadna.models.filter import ImplicitFilter
+from hyenadna.ops.fftconv import fftconv, gated_fftconv
+
+
+class HyenaOperator(nn.Module):
+    """Long convolutions and gates in place of attention.
+
+    Project to N + 1 signals (x₀ … x_{N−1}, v), smooth each with a short causal convolution, then
+    v ← k_j ⊛ (x_{N−1−j} ∘ v) + bias_j · (…) for j = 0 … N−2, and project x₀ ∘ v back.
+    O(N·D·L·log L) time, O(N·D·L) memory. Causal: output t depends on inputs 0…t.
+    """
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.order = config.hyena_order
+        projected = width * (self.order + 1)
+        self.in_proj = nn.Linear(width, projected)
+        self.short_conv = nn.Conv1d(
+            projected,
+            projected,
+            config.short_kernel_size,
+            groups=projected,
+            padding=config.short_kernel_size - 1,
+        )
+        self.filter = ImplicitFilter(config)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, L, D) to (B, L, D)."""
+        length = x.shape[1]
+        k, bias = cast(tuple[torch.Tensor, torch.Tensor], self.filter(length))
+        # The projection writes channel-first: the convolutions below read rows along L.
+        projected = torch.matmul(self.in_proj.weight, x.transpose(1, 2)) + self.in_proj.bias[:, None]
+        *gates, v = self.short_conv(projected)[..., :length].chunk(self.order + 1, dim=1)
+        for j in range(self.order - 2):
+            v = fftconv(gates[self.order - 1 - j] * v, k[j], bias[j])
+        y = gated_fftconv(gates[0], gates[1], v, k[-1], bias[-1])
+        return cast(torch.Tensor, self.out_proj(y.transpose(1, 2)))
+
+
+class MLP(nn.Module):
+    """Two linear layers with a tanh-approximated GELU between them."""
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.d_model, config.inner_dim)
+        self.fc2 = nn.Linear(config.inner_dim, config.d_model)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, L, D) to (B, L, D)."""
+        hidden = nn.functional.gelu(self.fc1(x), approximate="tanh")
+        return cast(torch.Tensor, self.fc2(hidden))
+
+
+class HyenaBlock(nn.Module):
+    """Pre-norm residual block: the operator, then the MLP."""
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.mixer = HyenaOperator(config)
+        self.norm2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.resid_dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map the residual stream (B, L, D), float32 under autocast, to itself."""
+        x = x + self.dropout(self.mixer(self.norm1(x)))
+        return cast(torch.Tensor, x + self.dropout(self.mlp(self.norm2(x))))
