@@ -95,7 +95,9 @@ class HyenaConfig:
         for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ConfigError(f"model {name}={value!r} is impossible; an integer ≥ {low} is needed")
+                raise ConfigError(
+                    f"model {name}={value!r} is impossible; an integer ≥ {low} is needed"
+                )
         for name in ("d_inner", "filter_grid_len"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 2):

@@ -75,7 +75,11 @@ class ImplicitFilter(nn.Module):
         """
         device = self.freq.device
         with torch.autocast(device.type, enabled=False):
-            z = self._features(length, device) if self.positions is None else self.positions[:length]
+            z = (
+                self._features(length, device)
+                if self.positions is None
+                else self.positions[:length]
+            )
             h = z.float()
             for linear in list(self.linears)[:-1]:
                 h = torch.sin(self.freq.float() * _linear_fp32(h, linear))

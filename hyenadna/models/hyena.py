@@ -44,7 +44,9 @@ class HyenaOperator(nn.Module):
         length = x.shape[1]
         k, bias = cast(tuple[torch.Tensor, torch.Tensor], self.filter(length))
         # The projection writes channel-first: the convolutions below read rows along L.
-        projected = torch.matmul(self.in_proj.weight, x.transpose(1, 2)) + self.in_proj.bias[:, None]
+        projected = (
+            torch.matmul(self.in_proj.weight, x.transpose(1, 2)) + self.in_proj.bias[:, None]
+        )
         *gates, v = self.short_conv(projected)[..., :length].chunk(self.order + 1, dim=1)
         for j in range(self.order - 2):
             v = fftconv(gates[self.order - 1 - j] * v, k[j], bias[j])

@@ -120,10 +120,14 @@ def gated_fftconv(
 
 def _check_shapes(u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> None:
     if u.dim() != 3 or u.shape[-1] == 0:
-        raise ValueError(f"the signal has the shape {tuple(u.shape)}; (B, D, L) with L ≥ 1 is needed")
+        raise ValueError(
+            f"the signal has the shape {tuple(u.shape)}; (B, D, L) with L ≥ 1 is needed"
+        )
     if tuple(k.shape) != tuple(u.shape[1:]):
         raise ValueError(
             f"the filter has the shape {tuple(k.shape)}; (D, L) = {tuple(u.shape[1:])} is needed"
         )
     if tuple(bias.shape) != (u.shape[1],):
-        raise ValueError(f"the bias has the shape {tuple(bias.shape)}; (D,) = ({u.shape[1]},) is needed")
+        raise ValueError(
+            f"the bias has the shape {tuple(bias.shape)}; (D,) = ({u.shape[1]},) is needed"
+        )

@@ -47,7 +47,9 @@ def _causal_convolution(w: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """Return k ⊛ w for real w (B, D, L) and k (D, L) of one dtype."""
     length = w.shape[-1]
     n = fft_length(length)
-    theta = _ring(n, length, w.device, torch.complex128 if w.dtype == torch.float64 else torch.complex64)
+    theta = _ring(
+        n, length, w.device, torch.complex128 if w.dtype == torch.float64 else torch.complex64
+    )
     spectrum = torch.fft.fft(w * theta, n=n) * torch.fft.fft(k * theta, n=n)
     tail = torch.fft.ifft(spectrum)[..., :length]
     # Re(conj(θ) · z) without forming the imaginary part.
@@ -88,8 +90,6 @@ def fftconv_direct(u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> torc
     lag = torch.arange(length, device=w.device)
     lag = lag[:, None] - lag[None, :]
     y = torch.stack(
-        [
-            torch.where(lag >= 0, k[d][lag.clamp(min=0)], 0.0) @ w[:, d].T for d in range(w.shape[1])
-        ]
+        [torch.where(lag >= 0, k[d][lag.clamp(min=0)], 0.0) @ w[:, d].T for d in range(w.shape[1])]
     )
     return y.permute(2, 0, 1) + bias.double()[:, None] * w
