@@ -1,0 +1,383 @@
+"""FASTA: records as a stream (Biopython's parser), and spans at random (pyfaidx).
+
+Both refuse the same files with the same sentences. Case is kept: lower case means soft-masked. Packing a FASTA into a genome
+that is fast to read is in `hyenadna.data.genome`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TextIO
+
+from hyenadna.errors import FileFormatError, HyenaDNAError, OutputError, SequenceError
+from hyenadna.io.atomic import atomic_path
+from hyenadna.io.streams import compression, input_name, is_stdin, open_text, require_input
+from hyenadna.resources import cache_dir
+from hyenadna.sequence import Interval, require_inside, reverse_complement, validate_dna
+
+_NOT_NUCLEOTIDE = re.compile(r"[^ACGTURYSWKMBDHVNacgturyswkmbdhvn \t]")
+_PROTEIN_ONLY = frozenset("EFILPQZX*")
+# pyfaidx reads a bgzip span by repeated concatenation, so its time grows with the square of the span beyond some blocks.
+_FETCH = 1 << 20
+
+
+class FastaRecord(NamedTuple):
+    """One sequence of a FASTA file.
+
+    Parameters
+    ----------
+    name
+        First word of the header.
+    description
+        Rest of the header, often empty.
+    sequence
+        IUPAC nucleotide letters, case as in the file, without line ends; never empty.
+    """
+
+    name: str
+    description: str
+    sequence: str
+
+
+def read_fasta(path: str | os.PathLike[str]) -> Iterator[FastaRecord]:
+    """Read the records of a FASTA file one after the other.
+
+    Memory holds one record, and the names of those before it.
+
+    Parameters
+    ----------
+    path
+        Plain, gzip or bgzip; any line ends; blank lines and lines of any length are fine; ``-`` reads standard input.
+
+    Returns
+    -------
+    Iterator of FastaRecord
+        In the order of the file. A missing or empty file is refused at once, other errors when they are reached.
+
+    Raises
+    ------
+    FileFormatError
+        The input is missing, empty, truncated or no FASTA, has two records of one name, or one without name or bases. The
+        error carries path and line.
+    SequenceError
+        A letter is no nucleotide code, as in protein. The message begins with path and line.
+    """
+    return _records(require_input(path))
+
+
+def _records(source: Path) -> Iterator[FastaRecord]:
+    from Bio.SeqIO.FastaIO import (
+        SimpleFastaParser,
+    )  # here: it takes 0.1 s, which readers of BED need not wait
+
+    with open_text(source) as handle:
+        for title, sequence in SimpleFastaParser(_checked_lines(handle, input_name(source))):
+            name, *description = title.split(maxsplit=1)
+            yield FastaRecord(name, "".join(description), sequence.replace("\t", ""))
+
+
+def _checked_lines(handle: TextIO, path: str) -> Iterator[str]:
+    """Yield the lines that the parser needs, each checked, since the parser itself accepts anything."""
+    line_of: dict[str, int] = {}
+    name, n_bases, number = "", 0, 0
+
+    def require_bases() -> None:
+        if name and not n_bases:
+            raise FileFormatError(
+                f"record {name!r} has no bases; complete or remove it",
+                path=path,
+                line=line_of[name],
+            )
+
+    for number, line in enumerate(handle, 1):
+        if line.startswith(">"):
+            require_bases()
+            words = line[1:].split(maxsplit=1)
+            if not words:
+                raise FileFormatError(
+                    "this header has no name; expected '>name' with an optional description",
+                    path=path,
+                    line=number,
+                )
+            name, n_bases = words[0], 0
+            if name in line_of:
+                raise FileFormatError(
+                    f"record {name!r} was seen before, on line {line_of[name]}; names must be unique "
+                    "(the name is the first word of the header)",
+                    path=path,
+                    line=number,
+                )
+            line_of[name] = number
+            yield line
+        elif not line.strip():
+            continue
+        elif name:
+            if found := _NOT_NUCLEOTIDE.search(line.rstrip()):
+                raise _no_nucleotide(found[0], n_bases + found.start(), name, f"{path}:{number}: ")
+            n_bases += len(line.strip())
+            yield line
+        elif not line.startswith(";"):  # the comments of the first FASTA programs
+            hint = "; this looks like FASTQ" if line.startswith("@") else ""
+            raise FileFormatError(
+                f"expected a header that starts with '>', found {line.strip()[:30]!r}{hint}",
+                path=path,
+                line=number,
+            )
+    require_bases()
+    if not name:
+        raise FileFormatError(
+            "the file holds no record; expected FASTA", path=path, line=number or None
+        )
+
+
+def _no_nucleotide(letter: str, position: int, record: str, place: str) -> SequenceError:
+    hint = "; is this a protein FASTA?" if letter.upper() in _PROTEIN_ONLY else ""
+    return SequenceError(
+        f"{place}record {record!r} has {letter!r} at position {position + 1}, which is no nucleotide "
+        f"code (expected A, C, G, T, U, N or an IUPAC ambiguity code){hint}",
+        record=record,
+        position=position,
+        character=letter,
+    )
+
+
+class FastaFile:
+    """Spans of a plain or bgzip FASTA file, read where they are asked for.
+
+    An index beside the file (``.fai``, and ``.gzi`` for bgzip) is used where it is newer than the file; otherwise one is
+    built in the cache. Nothing is ever written beside the data. Safe to share between threads, to fork, and to pickle: every
+    process opens the file for itself.
+
+    Parameters
+    ----------
+    path
+        A plain or bgzip FASTA whose lines have one length within each record.
+
+    Raises
+    ------
+    FileFormatError
+        As `read_fasta`; and where the file is a plain gzip or its lines have no regular length, so that no span can be found
+        without reading everything before it.
+    OutputError
+        The cache cannot hold the index.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if is_stdin(path):
+            raise FileFormatError(
+                "standard input has no random access; give a file", path="<stdin>"
+            )
+        self.path: Path = require_input(path)
+        if not self.path.is_file():
+            raise FileFormatError(
+                "a pipe has no random access; give a regular file", path=self.path
+            )
+        if compression(self.path) == "gzip":
+            raise FileFormatError(
+                "a FASTA compressed with plain gzip has no random access; recompress it with bgzip, or "
+                f"pack it once with: hyenadna pack {self.path} -o GENOME.2bit",
+                path=self.path,
+            )
+        self._open()
+
+    def _open(self) -> None:
+        self._handle: Any = _indexed(self.path)
+        self._process = os.getpid()
+        #: Length of each contig in bases, by name, in the order of the file.
+        self.contigs: dict[str, int] = {
+            name: entry.rlen for name, entry in self._handle.index.items()
+        }
+
+    def sequence(self, interval: Interval) -> str:
+        """Return the letters of a span, case kept; on strand ``"-"`` the reverse complement.
+
+        Raises
+        ------
+        IntervalError
+            The contig is unknown or the span leaves it.
+        SequenceError
+            A letter is no nucleotide code.
+        FileFormatError
+            The file was changed or damaged since it was indexed.
+        """
+        if self._handle is None:
+            raise ValueError(f"{self.path} is closed")
+        if self._process != os.getpid():
+            self._open()  # after a fork: a file position shared with the parent would give both the wrong bases
+        require_inside(interval, self.contigs)
+        try:
+            pieces = [
+                self._handle.fetch(interval.chrom, start + 1, min(start + _FETCH, interval.end))
+                for start in range(interval.start, interval.end, _FETCH)
+            ]
+        except (
+            Exception
+        ) as error:  # pyfaidx lets through whatever zlib, struct and the file system raise
+            raise self._changed(f"bases of {interval} cannot be read ({error})") from error
+        letters = "".join(pieces)
+        if len(letters) != len(interval):
+            raise self._changed(
+                f"{len(letters)} bases were found for {interval}, {len(interval)} expected"
+            )
+        try:
+            validate_dna(letters, record=interval.chrom)
+        except SequenceError as error:
+            position = interval.start + (error.position or 0)
+            raise _no_nucleotide(
+                error.character, position, interval.chrom, f"{self.path}: "
+            ) from None
+        return reverse_complement(letters) if interval.strand == "-" else letters
+
+    def _changed(self, what: str) -> FileFormatError:
+        return FileFormatError(
+            f"{what}: the file is damaged or was changed while it was open; open it again",
+            path=self.path,
+        )
+
+    def close(self) -> None:
+        """Close the file; reading afterwards is an error."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def __enter__(self) -> FastaFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> Path:
+        return self.path
+
+    def __setstate__(self, state: Path) -> None:
+        self.__init__(state)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return f"FastaFile({os.fspath(self.path)!r})"
+
+
+def _indexed(path: Path) -> Any:
+    """Open pyfaidx on an index beside the file that still fits it, else on one in the cache."""
+    packed = compression(path) == "bgzip"
+    beside = [Path(f"{path}{suffix}") for suffix in ((".fai", ".gzi") if packed else (".fai",))]
+    if _name_fits(path, packed=packed) and all(_is_newer(index, path) for index in beside):
+        try:
+            handle = _faidx(path, beside[0], beside[-1], packed=packed)
+        except Exception:
+            pass  # an index is derived from the data: one that cannot be read is built again
+        else:
+            if _fits(handle, path, packed=packed):
+                return handle
+            handle.close()
+    status = path.stat()
+    # Every change of the file changes the key, so an index in the cache is never stale.
+    key = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    folder = (
+        cache_dir("fai") / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    )
+    try:
+        if not folder.is_dir():
+            _build_index(path, folder, status.st_mtime_ns, packed=packed)
+        handle = _faidx(path, folder / "fai", folder / "gzi", packed=packed)
+    except HyenaDNAError:
+        raise
+    except Exception as error:
+        raise _explain(path, error) from error
+    if not all(entry.rlen for entry in handle.index.values()):
+        handle.close()
+        raise _explain(path, ValueError("a record has no bases"))
+    return handle
+
+
+def _build_index(path: Path, folder: Path, modified: int, *, packed: bool) -> None:
+    try:
+        with atomic_path(folder, folder=True) as temporary:
+            temporary.mkdir()
+            _faidx(path, temporary / "fai", temporary / "gzi", packed=packed).close()
+            for name in ("fai", "gzi") if packed else ("fai",):
+                # pyfaidx compares times: a data file dated in the future must not make its index look old
+                os.utime(temporary / name, ns=(modified, modified))
+    except OutputError as error:
+        if not folder.is_dir():  # else another process was faster, and built the same
+            raise OutputError(
+                f"the index of {path} cannot be stored in the cache ({error}); set HYENADNA_CACHE to a "
+                "folder that you can write to"
+            ) from error
+
+
+def _faidx(path: Path, fai: Path, gzi: Path, *, packed: bool) -> Any:
+    from pyfaidx import Faidx  # here: it takes 0.1 s, which readers of other formats need not wait
+
+    if not _name_fits(path, packed=packed):
+        link = fai.with_name("genome.fa.gz" if packed else "genome.fa")
+        if not link.is_symlink():
+            link.symlink_to(path.resolve())
+        path = link
+    return Faidx(
+        os.fspath(path),
+        indexname=os.fspath(fai),
+        gzi_indexname=os.fspath(gzi),
+        as_raw=True,
+        strict_bounds=True,
+        rebuild=False,
+    )
+
+
+def _name_fits(path: Path, *, packed: bool) -> bool:
+    """Tell whether the name says what the content is: pyfaidx believes it, so another file is given a link."""
+    return packed == path.name.lower().endswith((".gz", ".bgz"))
+
+
+def _is_newer(index: Path, path: Path) -> bool:
+    try:
+        return index.stat().st_mtime_ns >= path.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def _fits(handle: Any, path: Path, *, packed: bool) -> bool:
+    """Check the first and last contig of an index against the headers of a plain file.
+
+    Times alone are not enough: a file that was replaced by an older one looks unchanged.
+    """
+    entries = list(handle.index.items())
+    if not entries:
+        return False
+    if packed:
+        return True
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for name, entry in (entries[0], entries[-1]):
+            file.seek(max(0, entry.offset - 4096))
+            header = file.read(min(4096, entry.offset)).rpartition(b">")[2]
+            if (
+                not header.endswith(b"\n")
+                or header.split()[:1] != [name.encode()]
+                or entry.bend > size
+            ):
+                return False
+    return True
+
+
+def _explain(path: Path, error: Exception) -> HyenaDNAError:
+    """Find out why a file has no index: by its content if that is wrong, else by its layout."""
+    try:
+        for _ in read_fasta(path):
+            pass
+    except HyenaDNAError as found:
+        return found
+    return FileFormatError(
+        f"lines of unequal length make random access impossible ({str(error).splitlines()[0] if str(error) else error!r}); "
+        f"rewrap the file, or pack it once with: hyenadna pack {path} -o GENOME.2bit",
+        path=path,
+    )
