@@ -78,7 +78,5 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     found = dataset_dir() / text[len(_BUNDLED) :]
     if not found.exists():
         names = ", ".join(sorted(p.name for p in dataset_dir().iterdir() if p.is_dir()))
-        raise FileFormatError(
-            f"{text!r} is not bundled with hyenadna (bundled data sets: {names})"
-        )
+        raise FileFormatError(f"{text!r} is not bundled with hyenadna (bundled data sets: {names})")
     return found

@@ -6,6 +6,7 @@ frequency 10, bfloat16 positions or products change the filter by several per ce
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -53,7 +54,7 @@ class ImplicitFilter(nn.Module):
         width, channels = config.filter_dim, config.d_model * self.n_convolutions
         widths = [config.filter_emb_dim, *[width] * (config.filter_layers + 1)]
         self.linears = nn.ModuleList(
-            [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+            [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
             + [nn.Linear(width, channels, bias=False)]
         )
         self.freq = nn.Parameter(torch.full((1, width), config.filter_freq))

@@ -157,7 +157,7 @@ class HyenaForSequenceClassification(HyenaModel):
     config
         The backbone's shape.
     n_classes
-        Number of classes C.
+        Number of classes C; None means as many as labels, or 2.
     pooling
         ``"mean"``, ``"last"`` or ``"attention"``, over real tokens only.
     labels
@@ -170,13 +170,15 @@ class HyenaForSequenceClassification(HyenaModel):
         self,
         config: HyenaConfig,
         *,
-        n_classes: int = 2,
+        n_classes: int | None = None,
         pooling: Pooling = "mean",
         labels: Sequence[str] | None = None,
         head_bias: bool = True,
         head_dropout: float = 0.0,
     ) -> None:
         super().__init__(config)
+        if n_classes is None:
+            n_classes = 2 if labels is None else len(labels)
         self.head = ClassificationHead(
             config.d_model, n_classes, pooling=pooling, bias=head_bias, dropout=head_dropout
         )
@@ -267,7 +269,7 @@ class HyenaForSequenceClassification(HyenaModel):
         )
         return cls._build(
             found,
-            n_classes=n_classes if n_classes is not None or labels is None else len(labels),
+            n_classes=len(labels) if n_classes is None and labels is not None else n_classes,
             pooling=pooling,
             labels=labels,
             new_head=new_head,

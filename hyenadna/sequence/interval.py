@@ -64,9 +64,7 @@ class Interval:
 
     def overlaps(self, other: Interval) -> bool:
         """Tell whether the two spans share a base, on whatever strand."""
-        return (
-            self.chrom == other.chrom and self.start < other.end and other.start < self.end
-        )
+        return self.chrom == other.chrom and self.start < other.end and other.start < self.end
 
     @classmethod
     def parse(cls, text: str) -> Interval:

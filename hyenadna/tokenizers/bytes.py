@@ -54,7 +54,8 @@ class ByteTokenizer:
     def decode(self, token_ids: npt.ArrayLike) -> str:
         """Return the text of token ids, shape (L,); padding is dropped, broken UTF-8 reads as U+FFFD."""
         ids = np.asarray(token_ids).astype(np.uint8)
-        return ids[ids != self.pad_token_id].tobytes().decode("utf-8", errors="replace")
+        raw: bytes = ids[ids != self.pad_token_id].tobytes()
+        return raw.decode("utf-8", errors="replace")
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``tokenizer_config.json`` into a model folder."""

@@ -182,4 +182,3 @@ class CharacterTokenizer:
             case_sensitive=bool(settings.get("case_sensitive", False)),
             ambiguous=settings.get("ambiguous", "n"),
         )
-
