@@ -1,0 +1,166 @@
+"""One way into Hydra for the verbs that it configures: real `hydra.main`, with our run folders and our error sentences."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from hyenadna.cli.schema import explain, register_schema, to_dataclass
+from hyenadna.errors import ConfigError
+from hyenadna.resources import config_dir
+
+T = TypeVar("T")
+
+# Options of Hydra's own parser that make sense here, and whether they take a value.
+_FLAGS = {
+    "--multirun": False, "-m": False, "--run": False, "-r": False, "--cfg": True, "-c": True,
+    "--resolve": False, "--package": True, "-p": True, "--info": False, "-i": False,
+    "--config-dir": True, "-cd": True, "--config-path": True, "-cp": True, "--config-name": True,
+    "-cn": True, "--hydra-help": False, "--shell-completion": False, "-sc": False,
+    "--experimental-rerun": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What a task is told about its call besides the settings.
+
+    Parameters
+    ----------
+    overrides
+        The user's ``key=value`` words (of this job, in a multirun).
+    multirun
+        Whether this is one of several jobs.
+    """
+
+    overrides: tuple[str, ...]
+    multirun: bool
+
+
+def run_hydra_command(
+    command: str, schema: type[T], task: Callable[[T, Invocation], int | None], words: Sequence[str]
+) -> int:
+    """Compose a command's config from its words and run its task, once or for every job of a multirun.
+
+    Parameters
+    ----------
+    command
+        Name of the primary config, ``configs/<command>.yaml``, whose defaults begin with ``<command>_schema``.
+    schema
+        Dataclass of the whole config.
+    task
+        Called with the filled dataclass; returns an exit status, None for 0.
+    words
+        The command line behind the verb: overrides and Hydra's options.
+
+    Returns
+    -------
+    int
+        The largest status of the jobs.
+
+    Raises
+    ------
+    ConfigError
+        A setting or option is unknown or has an impossible value.
+    """
+    _check_flags(words)
+    register_schema(command, schema)
+    statuses: list[int] = []
+    user_argv = sys.argv
+
+    def job(config: DictConfig) -> None:
+        # Lightning starts further processes by repeating sys.argv: it must be the user's own command line by then.
+        hydra_argv, sys.argv = sys.argv, user_argv
+        try:
+            settings = HydraConfig.get()
+            invocation = Invocation(
+                overrides=tuple(settings.overrides.task),
+                multirun=settings.mode == RunMode.MULTIRUN,
+            )
+            statuses.append(task(to_dataclass(config, schema), invocation) or 0)
+        finally:
+            sys.argv = hydra_argv
+
+    entry = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(job)
+    asked_for_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    with _hydra_environment([user_argv[0], *words]):
+        try:
+            entry()
+        except (HydraException, OmegaConfBaseException) as error:
+            if asked_for_traceback:
+                raise
+            raise ConfigError(explain(error, schema)) from error
+        except SystemExit as leave:
+            return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    return max(statuses, default=0)
+
+
+@contextmanager
+def _hydra_environment(argv: list[str]) -> Iterator[None]:
+    """Give Hydra its words, and have it raise errors instead of printing them and leaving."""
+    former_argv, former = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
+    try:
+        yield
+    finally:
+        sys.argv = former_argv
+        if former is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = former
+
+
+def _check_flags(words: Sequence[str]) -> None:
+    # Hydra's own parser prints a page of usage for an unknown option.
+    value_expected = False
+    for word in words:
+        if value_expected:
+            value_expected = False
+            continue
+        name, equals, _ = word.partition("=")
+        if word.startswith("-") and name not in _FLAGS:
+            raise ConfigError(f"unknown option {name!r}; settings are written key=value, without dashes")
+        if not word.startswith("-") and not equals and not word.startswith("~"):
+            raise ConfigError(f"{word!r} is no setting; settings are written key=value")
+        value_expected = _FLAGS.get(name, False) and not equals
+    if value_expected:
+        raise ConfigError(f"option {words[-1]!r} needs a value, such as --cfg job")
+
+
+def complete_override(command: str, schema: type[Any], incomplete: str) -> list[str]:
+    """Return completions of an override, from Hydra's completion engine.
+
+    Parameters
+    ----------
+    command, schema
+        As in `run_hydra_command`.
+    incomplete
+        What the user has typed of the word.
+    """
+    from hydra._internal.core_plugins.bash_completion import BashCompletion
+    from hydra.core.global_hydra import GlobalHydra
+
+    register_schema(command, schema)
+    former = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            engine = BashCompletion(GlobalHydra.instance().config_loader())
+            return sorted(engine._query(config_name=command, line=incomplete))
+    except Exception:  # a completion that fails must not disturb the shell
+        return []
+    finally:
+        GlobalHydra.instance().clear()
+        if former is not None:
+            GlobalHydra.instance().initialize(former)
