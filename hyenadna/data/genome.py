@@ -89,8 +89,10 @@ class Genome:
     --------
     >>> from hyenadna.sequence import Interval
     >>> genome = Genome.open("bundled:scerevisiae/genome.2bit")
-    >>> genome.sequence(Interval("chrI", 335, 343))
-    'TCTAACAC'
+    >>> genome.sequence(Interval("chrI", 0, 12))
+    'CCACACCACACC'
+    >>> genome.sequence(Interval("chrI", 0, 12, "-"))
+    'GGTGTGGTGTGG'
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
