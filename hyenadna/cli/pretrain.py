@@ -1,0 +1,103 @@
+"""``hyenadna pretrain``: a causal language model on one or several genomes, configured by Hydra."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hyenadna.cli.hydra_app import Invocation
+    from hyenadna.training.config import PretrainConfig
+
+CONTEXT_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def _complete(incomplete: str) -> list[str]:
+    from hyenadna.cli.hydra_app import complete_override
+    from hyenadna.training.config import PretrainConfig
+
+    return complete_override("pretrain", PretrainConfig, incomplete)
+
+
+def pretrain(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Settings, and Hydra's options (--cfg job, --multirun …).",
+            autocompletion=_complete,
+        ),
+    ] = None,
+) -> int:
+    """Pretrain a language model on genomes.
+
+    Without settings: model tiny_1k on the bundled yeast genome, 1,000 steps, results in runs/pretrain/<time>.
+
+    \b
+    Groups         model=tiny_1k|tiny_1k_d256|tiny_16k|small_32k|medium_160k|…  data=scerevisiae|fasta|human_chr20
+                   optimizer=adamw  schedule=cosine|linear|constant  length_warmup=none|from_1k
+                   callbacks=default|ema  logger=csv|tensorboard|wandb  experiment=demo_pretrain|…
+    Data           data.fasta=FILE  data.validation=[chr20,chr21:1-5000000]  data.test=[held_out.bed]
+                   data.seq_len  data.global_batch_size  data.micro_batch_size
+    Run            trainer.max_steps  trainer.devices  trainer.strategy=ddp  trainer.precision  optimizer.lr
+                   seed  run_dir=FOLDER  resume=RUN  force=true
+
+    \b
+    Examples
+      hyenadna pretrain trainer.max_steps=200
+      hyenadna pretrain data=fasta data.fasta=genome.fa.gz model=small_32k data.seq_len=32768 length_warmup=from_1k
+      hyenadna pretrain resume=runs/pretrain/2026-01-31_12-00-00 trainer.max_steps=2000
+      hyenadna pretrain --multirun optimizer.lr=3e-4,6e-4 seed=1,2
+      hyenadna pretrain model=tiny_16k --cfg job
+
+    All settings are described in hyenadna/training/config.py.
+    """
+    from hyenadna.cli.hydra_app import run_hydra_command
+    from hyenadna.training.config import PretrainConfig
+
+    return run_hydra_command("pretrain", PretrainConfig, _run, overrides or [])
+
+
+def _run(config: PretrainConfig, invocation: Invocation) -> int:
+    from hyenadna.cli.console import packing_progress
+    from hyenadna.cli.schema import read_saved_config
+    from hyenadna.errors import ConfigError
+    from hyenadna.training.config import PretrainConfig as Schema
+    from hyenadna.training.pretrain import pretrain as train
+    from hyenadna.training.run_folder import open_run_folder
+    from hyenadna.training.trainer import resolve_devices
+
+    if invocation.multirun and resolve_devices(config.trainer) * config.trainer.num_nodes > 1:
+        raise ConfigError(
+            "a multirun trains on one device; set trainer.devices=1, or start the runs one by one"
+        )
+    if config.resume:
+        run = open_run_folder(config.resume)
+        if config.run_dir is not None:
+            raise ConfigError("resume continues in its own folder; leave run_dir out")
+        resume = config.resume
+        config = read_saved_config(run.config, Schema, invocation.overrides)
+        config.resume = resume
+    with packing_progress() as progress:
+        result = train(config, packing_progress=progress)
+    if result.report:
+        _summarize(result)
+    return 0 if result.stopped is None else 130
+
+
+def _summarize(result: Any) -> None:
+    report, run = result.report, result.run
+    validation = report["validation"]
+    if result.stopped is not None:
+        typer.echo(
+            f"stopped by {result.stopped} after {report['steps']} steps; continue with: hyenadna pretrain resume={run.root}"
+        )
+        return
+    typer.echo(
+        f"validation {validation['bits_per_base']:.4f} bits/base over {validation['n_scored']:,.0f} bases "
+        f"after {report['steps']} steps ({report['throughput']['tokens_per_s']:,.0f} tokens/s)\n"
+        f"model  {run.model}\n"
+        f"curves {run.plot}\n"
+        f"report {run.report}"
+    )

@@ -1,0 +1,275 @@
+"""Pretraining, from settings to a run folder: `pretrain` is what ``hyenadna pretrain`` calls.
+
+Everything that can be wrong with settings and data is found before the run folder is created.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+from hyenadna.errors import CheckpointError, ConfigError
+from hyenadna.models import HyenaForCausalLM
+from hyenadna.tokenizers import CharacterTokenizer
+from hyenadna.training.callbacks import AfterValidation, ProgressReporter, SaveLast, StopInOrder
+from hyenadna.training.config import ModelConfig, PretrainConfig, to_plain
+from hyenadna.training.metrics_log import MetricsLog, plot_loss, read_metrics, truncate_metrics
+from hyenadna.training.pretrain_data import (
+    PretrainData,
+    SplitGenome,
+    absolute_sources,
+    open_genomes,
+)
+from hyenadna.training.pretrain_module import CausalLMModule
+from hyenadna.training.run_folder import (
+    RunFolder,
+    create_run_folder,
+    environment,
+    is_first_process,
+    open_run_folder,
+    plan_run_folder,
+)
+from hyenadna.training.schedules import LengthPlan
+from hyenadna.training.trainer import (
+    build_loggers,
+    build_trainer,
+    quiet_lightning,
+    resolve_devices,
+)
+
+
+class PretrainResult(NamedTuple):
+    """What a run leaves.
+
+    Parameters
+    ----------
+    run
+        Its folder.
+    report
+        The content of report.json.
+    stopped
+        Why the run ended before its last step; None where it did not.
+    """
+
+    run: RunFolder
+    report: dict[str, Any]
+    stopped: str | None
+
+
+def pretrain(
+    config: PretrainConfig, *, packing_progress: Callable[[int], None] | None = None
+) -> PretrainResult:
+    """Train a causal language model and write its run folder.
+
+    Parameters
+    ----------
+    config
+        The settings. With `resume` they are the saved ones of that run (`hyenadna.cli` merges explicit overrides).
+    packing_progress
+        Called with the number of bytes of a FASTA file read, while it is packed into the cache.
+
+    Returns
+    -------
+    PretrainResult
+        Only the first process of a distributed run writes; all return.
+
+    Raises
+    ------
+    HyenaDNAError
+        A setting, a file or the data cannot be used.
+    """
+    config = copy.deepcopy(config)
+    absolute_sources(config.data)
+    plan = LengthPlan(
+        config.data.seq_len, config.data.global_batch_size, config.trainer.max_steps, config.length_warmup
+    )
+    _check_batches(config)
+    if config.resume:
+        run, start_step = _resume(config)
+    else:
+        run, start_step = plan_run_folder("pretrain", config.run_dir, force=config.force), 0
+    tokenizer = CharacterTokenizer()
+    model = build_language_model(config.model, seed=config.seed, load=not config.resume)
+    if config.data.seq_len > model.config.max_seq_len:
+        raise ConfigError(
+            f"data.seq_len={config.data.seq_len} exceeds the model's max_seq_len of {model.config.max_seq_len}; choose "
+            "shorter windows, a longer model (such as model=small_32k), or set model.max_seq_len"
+        )
+    genomes = open_genomes(config.data, progress=packing_progress)
+    data = PretrainData(
+        genomes, config.data, plan, tokenizer=tokenizer, seed=config.seed, start_step=start_step,
+        max_steps=config.trainer.max_steps, num_workers=config.trainer.num_workers,
+        soft_mask=config.task.soft_mask_weight != 1.0,
+    )  # fmt: skip
+    module = CausalLMModule(model, config, plan)
+    if is_first_process() and not config.resume:
+        run = create_run_folder(run, named=config.run_dir is not None, force=config.force)
+    loggers = build_loggers(config.logger, MetricsLog(run.metrics), run.root)
+    if is_first_process():
+        run.write_config(_saved_settings(config, model))
+        truncate_metrics(run.metrics, start_step)
+    stop = StopInOrder(config.trainer.max_hours * 3600 if config.trainer.max_hours else None)
+    with quiet_lightning():
+        trainer = build_trainer(
+            config.trainer,
+            loggers=loggers,
+            callbacks=_callbacks(config, run, stop),
+            max_steps=config.trainer.max_steps,
+            max_epochs=-1,
+            val_check_interval=_validate_every(config),
+            check_val_every_n_epoch=None,
+            default_root_dir=run.root,
+        )
+        started = time.time()
+        trainer.fit(
+            module, datamodule=data,
+            ckpt_path=str(run.checkpoint) if config.resume else None, weights_only=True,
+        )  # fmt: skip
+        if stop.reason is None and module.last_validation.get("step") != config.trainer.max_steps:
+            # The weights are the averaged ones by now where an average is kept, as in the validations before.
+            _validate_last(trainer, module, data)
+    report: dict[str, Any] = {}
+    if trainer.is_global_zero:
+        model.save_pretrained(run.model, tokenizer)
+        plot_loss(read_metrics(run.metrics), run.plot, title=run.root.name)
+        report = _report(config, module, genomes, stop.reason, started)
+        run.write_report(report)
+    trainer.strategy.barrier("pretrain is done")
+    return PretrainResult(run, report, stop.reason)
+
+
+def build_language_model(config: ModelConfig, *, seed: int, load: bool = True) -> HyenaForCausalLM:
+    """Return the model of a run: random weights, or pretrained ones.
+
+    Parameters
+    ----------
+    config
+        Shape, and where to start from.
+    seed
+        Of random weights; the global generator is left as it was.
+    load
+        Read `config.pretrained`; off where a checkpoint is going to replace the weights anyway.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        The shape is impossible, or the pretrained model cannot be read.
+    """
+    if config.pretrained and load:
+        loaded = HyenaForCausalLM.from_pretrained(
+            config.pretrained, max_seq_len=config.extend_max_seq_len
+        )
+        shape = dataclasses.replace(
+            loaded.config,
+            embed_dropout=config.embed_dropout,
+            resid_dropout=config.resid_dropout,
+            activation_checkpointing=config.activation_checkpointing,
+        )
+        model = HyenaForCausalLM(shape)
+        model.load_state_dict(loaded.state_dict())
+        return model.train()
+    if config.extend_max_seq_len is not None and not config.pretrained:
+        raise ConfigError("model.extend_max_seq_len needs model.pretrained; set model.max_seq_len instead")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HyenaForCausalLM(config.hyena_config()).train()
+
+
+def _check_batches(config: PretrainConfig) -> None:
+    world_size = resolve_devices(config.trainer) * config.trainer.num_nodes
+    if config.data.global_batch_size % world_size:
+        raise ConfigError(
+            f"data.global_batch_size={config.data.global_batch_size} cannot be shared equally by {world_size} devices; "
+            f"choose a multiple of {world_size}"
+        )
+
+
+def _resume(config: PretrainConfig) -> tuple[RunFolder, int]:
+    run = open_run_folder(str(config.resume))
+    try:
+        saved = torch.load(run.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        step = int(saved["global_step"])
+        has_average = "averaging_state" in saved
+    except Exception as error:
+        raise CheckpointError(
+            f"{run.checkpoint} is no checkpoint of a pretraining run ({type(error).__name__}); start the run anew"
+        ) from error
+    if step >= config.trainer.max_steps:
+        raise ConfigError(
+            f"the run {config.resume} has done its {step} steps already; continue it with a larger trainer.max_steps"
+        )
+    if has_average != (config.callbacks.ema_decay is not None):
+        raise ConfigError(
+            f"the run {config.resume} {'keeps' if has_average else 'has kept no'} average of its weights; "
+            "callbacks.ema_decay cannot be switched on or off when it is resumed"
+        )
+    return run, step
+
+
+def _saved_settings(config: PretrainConfig, model: HyenaForCausalLM) -> dict[str, Any]:
+    """Return the settings as config.yaml keeps them: with the shape that the model really has, without this call's words."""
+    plain = to_plain(config)
+    plain["model"].update(model.config.to_dict(), extend_max_seq_len=None)
+    plain.update(resume=None, force=False)
+    return plain
+
+
+def _validate_every(config: PretrainConfig) -> int:
+    return config.trainer.validate_every or max(1, config.trainer.max_steps // 10)
+
+
+def _callbacks(config: PretrainConfig, run: RunFolder, stop: StopInOrder) -> list[Callback]:
+    every = config.trainer.checkpoint_every or max(1, config.trainer.max_steps // 20)
+    callbacks: list[Callback] = []
+    if config.callbacks.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=config.callbacks.ema_decay))
+    callbacks.append(stop)  # before saving, which looks at what it has decided
+    callbacks.append(
+        SaveLast(
+            run.checkpoint, every=every, max_steps=config.trainer.max_steps, validate_every=_validate_every(config)
+        )
+    )
+    if config.trainer.progress:
+        callbacks.append(ProgressReporter(config.trainer.max_steps))
+    callbacks.append(
+        AfterValidation(lambda: plot_loss(read_metrics(run.metrics), run.plot, title=run.root.name))
+    )
+    return callbacks
+
+
+def _validate_last(trainer: Trainer, module: CausalLMModule, data: PretrainData) -> None:
+    trainer.validate(module, datamodule=data, verbose=False)
+
+
+def _report(
+    config: PretrainConfig,
+    module: CausalLMModule,
+    genomes: list[SplitGenome],
+    stopped: str | None,
+    started: float,
+) -> dict[str, Any]:
+    model = module.model
+    seconds = max(module.train_seconds, 1e-9)
+    return {
+        "status": "finished" if stopped is None else f"stopped by {stopped}",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        "steps": module.trainer.global_step if module.trainer.global_step else module.last_validation.get("step"),
+        "tokens_per_step": module.plan.tokens_per_step,
+        "validation": module.last_validation,
+        "throughput": {
+            "tokens": module.train_tokens,
+            "seconds": round(module.train_seconds, 3),
+            "tokens_per_s": round(module.train_tokens / seconds, 1),
+        },
+        "n_parameters": model.n_parameters(),
+        "data": [genome.describe() for genome in genomes],
+        **environment(),
+        "config": _saved_settings(config, model),
+    }

@@ -1,0 +1,193 @@
+"""The training step of a causal language model: one batch is one optimizer step, over all micro-batches and devices.
+
+The loss is divided by the number of scored bases of the whole global batch, counted before the first backward pass. So
+micro-batches and devices only change the order of summation: two processes compute what one would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ParallelStrategy
+
+from hyenadna.errors import DataError
+from hyenadna.models import HyenaForCausalLM
+from hyenadna.tasks.causal_lm import bits_per_base, next_base_loss, target_weight
+from hyenadna.training.config import PretrainConfig
+from hyenadna.training.optim import build_optimizer
+from hyenadna.training.pretrain_data import TrainBatch
+from hyenadna.training.schedules import LengthPlan, build_scheduler
+
+
+def dropout_seed(seed: int, window: int) -> int:
+    """Return the seed of the dropout of the micro-batch that begins with a window, 0…2⁶³ − 1.
+
+    It depends on nothing else, so a resumed run, or one on another number of devices with the same micro-batches, draws
+    the same dropout.
+    """
+    digest = hashlib.blake2b(f"{seed}/{window}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class CausalLMModule(LightningModule):
+    """A language model in training.
+
+    Parameters
+    ----------
+    model
+        The model.
+    config
+        The run's settings.
+    plan
+        Which windows each step reads.
+    """
+
+    def __init__(self, model: HyenaForCausalLM, config: PretrainConfig, plan: LengthPlan) -> None:
+        super().__init__()
+        # Gradients are summed over micro-batches of known total weight, which Lightning's automatic mode cannot do.
+        self.automatic_optimization = False
+        self.model = model
+        self.settings = config
+        self.plan = plan
+        self.train_seconds = 0.0
+        self.train_tokens = 0
+        self.last_validation: dict[str, float] = {}
+        self._since_log = (0.0, 0)  # seconds and tokens since the last row
+        self._clock = time.perf_counter()
+        self._validation_sums: list[torch.Tensor] = []
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and the schedule of its learning rate."""
+        optimizer = build_optimizer(self.model, self.settings.optimizer)
+        scheduler = build_scheduler(
+            optimizer, self.settings.schedule, self.settings.trainer.max_steps
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._clock = time.perf_counter()
+
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
+        """Take one optimizer step."""
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        settings = self.settings
+        length = batch.token_ids.shape[1]
+        weight = target_weight(batch.token_ids, batch.soft_mask, settings.task.soft_mask_weight)
+        total = self._sum_over_processes(weight.sum())
+        size = self._micro_batch_size(batch.token_ids)
+        starts = range(0, len(batch.token_ids), size)
+        nats = torch.zeros((), device=self.device)
+        scored = torch.zeros((), device=self.device)
+        for start in starts:
+            torch.manual_seed(dropout_seed(settings.seed, batch.first_window + start))
+            ids = batch.token_ids[start : start + size]
+            loss = next_base_loss(self.model(ids), ids, weight=weight[start : start + size])
+            nats += loss.nats
+            scored += loss.n_scored
+            # DDP averages gradients over processes; times their number it is the sum.
+            part = loss.weighted / total.clamp(min=1e-8) * self.trainer.world_size
+            with self._without_sync() if start != starts[-1] else contextlib.nullcontext():
+                self.manual_backward(part)
+        clip = settings.trainer.gradient_clip_norm
+        if clip is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
+        lr = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        self._report(nats, scored, lr, length)
+
+    def _micro_batch_size(self, token_ids: torch.Tensor) -> int:
+        size = self.settings.data.micro_batch_size
+        if size is None:
+            return len(token_ids)
+        # A micro-batch of shorter windows holds proportionally more of them.
+        return min(size * (self.plan.seq_len // token_ids.shape[1]), len(token_ids))
+
+    def _sum_over_processes(self, value: torch.Tensor) -> torch.Tensor:
+        total = self.trainer.strategy.reduce(value, reduce_op="sum")
+        if not isinstance(total, torch.Tensor):
+            raise TypeError("the strategy reduced a tensor to something else")
+        return total
+
+    def _without_sync(self) -> contextlib.AbstractContextManager[Any]:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ParallelStrategy):
+            return strategy.block_backward_sync()
+        return contextlib.nullcontext()
+
+    def _report(self, nats: torch.Tensor, scored: torch.Tensor, lr: float, length: int) -> None:
+        step = self.global_step
+        seconds, tokens = self._since_log
+        now = time.perf_counter()
+        seconds, tokens = seconds + now - self._clock, tokens + self.plan.tokens_per_step
+        self.train_seconds += now - self._clock
+        self.train_tokens += self.plan.tokens_per_step
+        self._clock, self._since_log = now, (seconds, tokens)
+        if step % self.settings.trainer.log_every and step != self.settings.trainer.max_steps:
+            return
+        self._since_log = (0.0, 0)
+        sums = self._sum_over_processes(torch.stack([nats, scored])).tolist()
+        mean = sums[0] / max(sums[1], 1.0)
+        if not math.isfinite(mean):
+            raise DataError(
+                f"training diverged: the loss at step {step} is {mean}; lower optimizer.lr, or lengthen schedule.warmup_steps"
+            )
+        row = {
+            "train/tokens": step * self.plan.tokens_per_step,
+            "train/loss_nats": mean,
+            "train/bits_per_base": bits_per_base(mean),
+            "train/lr": lr,
+            "train/tokens_per_s": round(tokens / max(seconds, 1e-9), 1),
+            "train/seq_len": length,
+        }
+        self._write(row, step)
+        self.log("bits/base", row["train/bits_per_base"], prog_bar=True, logger=False)
+        self.log("tokens/s", row["train/tokens_per_s"], prog_bar=True, logger=False)
+
+    def _write(self, row: dict[str, float], step: int) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics(row, step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the sums of the last validation, and stop the training clock."""
+        self._validation_sums = []
+        now = time.perf_counter()
+        seconds, tokens = self._since_log
+        self._since_log = (seconds + now - self._clock, tokens)
+        self._clock = now
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        """Add one batch to the sums."""
+        loss = next_base_loss(self.model(batch), batch)
+        self._validation_sums.append(
+            torch.stack([loss.nats.double(), loss.n_scored.double()])
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the mean over all scored bases of the validation windows, each counted once."""
+        sums = self._sum_over_processes(torch.stack(self._validation_sums).sum(dim=0)).tolist()
+        mean = sums[0] / max(sums[1], 1.0)
+        # After fit, Lightning's validate() starts with a global step of its own.
+        step = self.global_step
+        row = {
+            "validation/tokens": step * self.plan.tokens_per_step,
+            "validation/loss_nats": mean,
+            "validation/bits_per_base": bits_per_base(mean),
+            "validation/seq_len": self.plan.seq_len,
+        }
+        self.last_validation = {"step": step, "loss_nats": mean, "bits_per_base": bits_per_base(mean), "n_scored": sums[1]}
+        self._write(row, step)
+        self.log("validation bits/base", bits_per_base(mean), prog_bar=True, logger=False)
+
+    def on_validation_end(self) -> None:
+        """Restart the training clock."""
+        self._clock = time.perf_counter()
