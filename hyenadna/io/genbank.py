@@ -70,7 +70,8 @@ def read_genbank(path: str | os.PathLike[str]) -> Iterator[GenBankRecord]:
 
 
 def _records(source: Path) -> Iterator[GenBankRecord]:
-    from Bio import SeqIO  # here: it takes 0.2 s, which readers of other formats need not wait
+    # Imported here: it takes 0.2 s, which readers of other formats need not wait.
+    from Bio import SeqIO
 
     path = input_name(source)
     names: set[str] = set()
