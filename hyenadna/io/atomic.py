@@ -33,6 +33,8 @@ _NO_ROOM_WORDS = {
     "quota exceeded": errno.EDQUOT,
     "os error 122": errno.EDQUOT,
 }
+# torch's zip writer says only that it could not write, or that its file is shorter than it thought.
+_TORCH_WORDS = ("writ", "inline_container")
 _DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 _FULL = 1 << 20  # bytes; with less than this free, a writer's unexplained failure is a full disk
 
@@ -232,8 +234,7 @@ def _reason(error: BaseException, place: Path) -> str | None:
             if phrase in words:
                 return _NO_ROOM[number]
         seen = seen.__cause__ or seen.__context__
-    # torch's zip writer says only that writing failed
-    if isinstance(error, RuntimeError) and "writ" in str(error).lower():
+    if isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _TORCH_WORDS):
         with suppress(OSError):
             if shutil.disk_usage(place.parent).free < _FULL:
                 return _NO_ROOM[errno.ENOSPC]

@@ -111,7 +111,8 @@ def _features(source: Path) -> Iterator[Feature]:
                 continue
             columns = line.split("\t")
             if dialect is None and len(columns) == 9 and columns[8].strip() not in ("", "."):
-                dialect = "gtf" if _GTF_START.match(columns[8]) else "gff3"
+                is_gtf = _GTF_START.match(columns[8]) or "=" not in columns[8]
+                dialect = "gtf" if is_gtf else "gff3"
             found = True
             yield _feature(columns, dialect, name, number)
     if not found:
