@@ -1,0 +1,392 @@
+"""Log-likelihoods of sequences under a causal language model.
+
+A score is the same alone, in any batch, padded or not, in any order: padding is on the right of a causal model, its positions are
+never summed, and the padded length follows from the sequence alone (`hyenadna.inference.batching`). The first base is context
+and never scored; N and other ambiguous letters are context but no targets; probabilities are the softmax over the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, Protocol, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from hyenadna.errors import ConfigError, DataError, SequenceLengthError
+from hyenadna.inference.batching import (
+    Piece,
+    automatic_batch_tokens,
+    batches,
+    collate,
+    padded_length,
+    windows,
+)
+from hyenadna.models import HyenaForCausalLM
+from hyenadna.tokenizers import CharacterTokenizer
+
+BatchSize = int | Literal["auto"]
+
+_LOOK_AHEAD = 16  # batches' worth of tokens that are read before the first of them is scored
+_MAX_WAITING = 1 << 14  # sequences that may wait for their batch
+_PLAIN = b"ACGTUacgtu"
+_LOWER = bytes(range(ord("a"), ord("z") + 1))
+
+
+class HasSequence(Protocol):
+    """A record with a name and letters, such as `hyenadna.io.FastaRecord`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the sequence."""
+
+    @property
+    def sequence(self) -> str:
+        """Its IUPAC nucleotide letters."""
+
+
+class SequenceScore(NamedTuple):
+    """How likely a model finds one sequence.
+
+    With ``rc``, `n_scored` and `log_likelihood` are the averages of the two strands; `n_scored` can then end in .5, where
+    only one end of the sequence is ambiguous. `mean_log_likelihood` is always `log_likelihood` / `n_scored`.
+
+    Parameters
+    ----------
+    name
+        The sequence's name.
+    length
+        Its letters.
+    n_scored
+        Bases that were predicted: the A, C, G and T (U) from the second letter on.
+    log_likelihood
+        Sum of the natural logarithms of their probabilities, in nats; 0.0 where no base was scored.
+    mean_log_likelihood
+        Nats per scored base; NaN where none was scored.
+    bits_per_base
+        ``-mean_log_likelihood / ln 2``; a uniform guess over four bases has 2.0.
+    n_ambiguous
+        Letters other than A, C, G, T and U.
+    n_soft_masked
+        Lower-case letters, which are scored as upper-case ones unless the tokenizer is case-sensitive.
+    """
+
+    name: str
+    length: int
+    n_scored: float
+    log_likelihood: float
+    mean_log_likelihood: float
+    bits_per_base: float
+    n_ambiguous: int
+    n_soft_masked: int
+
+
+def score_sequences(
+    model: HyenaForCausalLM,
+    sequences: Iterable[str | tuple[str, str] | HasSequence],
+    *,
+    tokenizer: CharacterTokenizer | None = None,
+    rc: bool = False,
+    batch_size: BatchSize = "auto",
+    window: int | None = None,
+    stride: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[SequenceScore]:
+    """Score sequences under a causal language model, one result per sequence, in their order.
+
+    The model is used where it is and as it is: device and dtype are kept, and its training mode is restored after every
+    batch. Memory is bounded: sequences are read some batches ahead and grouped by length.
+
+    Parameters
+    ----------
+    model
+        The language model. Results are exact to float32 rounding for a float32 model.
+    sequences
+        Letters, ``(name, letters)`` pairs, or records with `name` and `sequence`; read lazily. Letters alone are named by their
+        place, from ``sequence_1`` on.
+    tokenizer
+        The model's tokenizer; None is the nucleotide tokenizer with its defaults.
+    rc
+        Average over both strands.
+    batch_size
+        Sequences (or windows) per forward pass, or ``"auto"``: what the device's memory takes.
+    window
+        Longest stretch, in bases, that the model reads at once: 2 … `max_seq_len`, which is the default. Longer sequences are
+        cut into overlapping windows; every base is scored once.
+    stride
+        Distance of window starts, 1 … window − 1, by default half the window. A base beyond the first window is scored
+        with at least ``window − stride`` bases before it.
+    progress
+        Called with the number of bases dealt with since the last call, each strand counted.
+
+    Returns
+    -------
+    Iterator of SequenceScore
+        In the order of the input.
+
+    Raises
+    ------
+    ConfigError
+        A setting is out of range, the model is no language model, or one window does not fit into memory.
+    SequenceLengthError
+        A sequence is empty.
+    SequenceError
+        A letter is no nucleotide code.
+    DataError
+        The model answers with NaN or infinity.
+
+    Examples
+    --------
+    >>> from hyenadna import HyenaConfig, HyenaForCausalLM
+    >>> model = HyenaForCausalLM(HyenaConfig(d_model=8, n_layers=1, max_seq_len=64))
+    >>> [score] = score_sequences(model, [("read", "ACGTNACG")])
+    >>> score.name, score.length, score.n_scored
+    ('read', 8, 6)
+    """
+    if isinstance(sequences, str | bytes):
+        raise TypeError("sequences is one string; pass a list of strings")
+    if not isinstance(getattr(model, "lm_head", None), nn.Module):
+        raise ConfigError(
+            f"a {type(model).__name__} gives no likelihoods; scoring needs a language model, HyenaForCausalLM"
+        )
+    if tokenizer is None:
+        tokenizer = CharacterTokenizer()
+    elif not isinstance(tokenizer, CharacterTokenizer):
+        raise ConfigError(
+            f"the tokenizer is a {type(tokenizer).__name__}; scoring needs the nucleotide tokenizer"
+        )
+    window, stride = resolve_windows(model.config.max_seq_len, window, stride)
+    if batch_size != "auto" and (
+        isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
+    ):
+        raise ConfigError(
+            f"batch_size is {batch_size!r}; expected 'auto' or a number of at least 1"
+        )
+    scorer = _Scorer(model, tokenizer, batch_size, window, stride, rc, progress)
+    return scorer.run(sequences)
+
+
+def resolve_windows(max_seq_len: int, window: int | None, stride: int | None) -> tuple[int, int]:
+    """Return the window and stride of scoring, in bases, with defaults filled in.
+
+    Raises
+    ------
+    ConfigError
+        They are out of range.
+    """
+    if window is None:
+        window = max_seq_len
+    if not 2 <= window <= max_seq_len:
+        raise ConfigError(
+            f"window is {window:,}; expected 2 to {max_seq_len:,}, the longest input of this model"
+        )
+    if stride is None:
+        stride = window // 2
+    if not 1 <= stride < window:
+        raise ConfigError(
+            f"stride is {stride:,}; expected 1 to {window - 1:,}, less than the window of {window:,}"
+        )
+    return window, stride
+
+
+class _Tally:
+    """What is known of one sequence so far."""
+
+    __slots__ = ("length", "n_ambiguous", "n_scored", "n_soft_masked", "name", "total")
+
+    def __init__(self, name: str, letters: bytes) -> None:
+        self.name = name
+        self.length = len(letters)
+        self.n_ambiguous = len(letters.translate(None, _PLAIN))
+        self.n_soft_masked = len(letters) - len(letters.translate(None, _LOWER))
+        self.n_scored = 0
+        self.total = 0.0
+
+    def result(self, n_strands: int) -> SequenceScore:
+        if not math.isfinite(self.total):
+            raise DataError(
+                f"the model answers sequence {self.name!r} with {self.total}, which is no likelihood: "
+                "its weights are damaged, or its training diverged"
+            )
+        n_scored: float = self.n_scored
+        if n_strands == 2:
+            half, odd = divmod(self.n_scored, 2)
+            n_scored = half + 0.5 if odd else half
+        mean = self.total / self.n_scored if self.n_scored else math.nan
+        return SequenceScore(
+            self.name,
+            self.length,
+            n_scored,
+            self.total / n_strands,
+            mean,
+            -mean / math.log(2),
+            self.n_ambiguous,
+            self.n_soft_masked,
+        )
+
+
+class _Scorer:
+    """One run over many sequences."""
+
+    def __init__(
+        self,
+        model: HyenaForCausalLM,
+        tokenizer: CharacterTokenizer,
+        batch_size: BatchSize,
+        window: int,
+        stride: int,
+        rc: bool,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device = next(model.parameters()).device
+        self.max_rows = None if batch_size == "auto" else batch_size
+        self.max_tokens = automatic_batch_tokens(model.config, self.device)
+        self.window, self.stride = window, stride
+        self.n_strands = 2 if rc else 1
+        self.progress = progress
+        self.is_target = np.zeros(256, dtype=np.bool_)
+        self.is_target[list(tokenizer.base_token_ids)] = True
+        self.tallies: dict[int, _Tally] = {}
+
+    def run(
+        self, sequences: Iterable[str | tuple[str, str] | HasSequence]
+    ) -> Iterator[SequenceScore]:
+        """Yield the scores; what is read ahead is scored whenever it fills the look-ahead."""
+        waiting: deque[int] = deque()
+        ahead: list[Piece] = []
+        n_tokens = 0
+        rows = self.max_rows or 1
+        for number, item in enumerate(sequences):
+            name, letters = _name_and_letters(item, number)
+            waiting.append(number)
+            for piece in self._pieces(number, name, letters):
+                ahead.append(piece)
+                n_tokens += padded_length(len(piece.token_ids), self.window)
+                if n_tokens >= _LOOK_AHEAD * max(self.max_tokens, rows * self.window):
+                    self._score(ahead)
+                    ahead, n_tokens = [], 0
+                    while len(waiting) > 1:
+                        yield self._finish(waiting.popleft())
+            if len(waiting) >= _MAX_WAITING:
+                self._score(ahead)
+                ahead, n_tokens = [], 0
+                while waiting:
+                    yield self._finish(waiting.popleft())
+        self._score(ahead)
+        while waiting:
+            yield self._finish(waiting.popleft())
+
+    def _finish(self, number: int) -> SequenceScore:
+        return self.tallies.pop(number).result(self.n_strands)
+
+    def _pieces(self, number: int, name: str, letters: str) -> Iterator[Piece]:
+        """Cut a sequence, and leave out pieces that hold nothing to score: they need no model."""
+        if not letters:
+            raise SequenceLengthError(
+                f"sequence {name!r} is empty; at least one base is needed", record=name
+            )
+        forward = self.tokenizer.encode(letters, record=name)
+        tally = self.tallies[number] = _Tally(name, letters.encode("ascii"))
+        strands = [forward]
+        if self.n_strands == 2:
+            strands.append(self.tokenizer.reverse_complement(forward))
+        for token_ids in strands:
+            for start, end, first in windows(len(token_ids), self.window, self.stride):
+                piece = token_ids[start:end]
+                n_targets = int(np.count_nonzero(self.is_target[piece[first:]]))
+                if n_targets:
+                    tally.n_scored += n_targets
+                    yield Piece(number, piece, first)
+                else:
+                    self._report(end - start - (first if start else 0))
+
+    def _score(self, pieces: Sequence[Piece]) -> None:
+        for batch in batches(
+            pieces, limit=self.window, max_tokens=self.max_tokens, max_rows=self.max_rows
+        ):
+            for piece, total in zip(batch, self._totals(batch), strict=True):
+                self.tallies[piece.owner].total += total
+            self._report(sum(len(p.token_ids) - (p.first if p.first > 1 else 0) for p in batch))
+
+    def _totals(self, batch: Sequence[Piece]) -> list[float]:
+        """Return each piece's log-likelihood; where memory runs out, half the batch is tried, which changes no score."""
+        try:
+            return self._forward(batch)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise ConfigError(
+                    f"{len(batch[0].token_ids):,} bases at once do not fit into the memory of {self.device}; "
+                    "choose a smaller window"
+                ) from error
+        # Outside the except block, so that the failed pass's tensors are freed first.
+        half = len(batch) // 2
+        return self._totals(batch[:half]) + self._totals(batch[half:])
+
+    def _forward(self, batch: Sequence[Piece]) -> list[float]:
+        stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)
+        scored = self.is_target[stacked]
+        for row, piece in zip(scored, batch, strict=True):
+            row[: piece.first] = False
+        token_ids = torch.from_numpy(stacked).to(self.device)
+        with torch.inference_mode(), _evaluating(self.model), _full_precision(self.device):
+            logits = self.model(token_ids)[:, :-1]
+            if logits.dtype != torch.float64:
+                logits = logits.float()
+            target = token_ids[:, 1:, None].long()
+            log_p = logits.log_softmax(-1).gather(-1, target)[..., 0].double()
+            keep = torch.from_numpy(scored[:, 1:]).to(self.device)
+            totals: list[float] = torch.where(keep, log_p, 0.0).sum(dim=1).tolist()
+        return totals
+
+    def _report(self, n_bases: int) -> None:
+        if self.progress is not None:
+            self.progress(n_bases)
+
+
+def _name_and_letters(item: str | tuple[str, str] | HasSequence, number: int) -> tuple[str, str]:
+    if isinstance(item, str):
+        return f"sequence_{number + 1}", item
+    if hasattr(item, "sequence"):
+        record = cast(HasSequence, item)
+        return record.name, record.sequence
+    return item
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off for a moment; every module gets back the mode that it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Keep autocast and TensorFloat-32 out: both round to 11 bits or fewer, differently for different batch shapes."""
+    with torch.autocast(device.type, enabled=False):
+        if device.type != "cuda":
+            yield
+            return
+        matmul = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = False
+        try:
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = matmul
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
