@@ -111,7 +111,7 @@ class Genome:
             ``.2bit``, or FASTA (plain, gzip, bgzip), which is packed into the cache on first use and again after the
             file has changed; ``bundled:…`` names packaged data.
         progress
-            Called with the number of bytes of the FASTA file read since the last call, while it is packed.
+            Called with the number of bases packed since the last call, while a FASTA file is packed.
 
         Raises
         ------
