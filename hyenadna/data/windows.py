@@ -306,6 +306,8 @@ def _merged(genome: Genome, intervals: Sequence[Interval] | None) -> list[Interv
 
 
 def _runs_within(runs: Runs, start: int, end: int) -> Runs:
+    if not len(runs):
+        return runs
     first = int(np.searchsorted(runs[:, 1], start, side="right"))
     last = int(np.searchsorted(runs[:, 0], end, side="left"))
     return np.clip(runs[first:last], start, end)
@@ -323,7 +325,7 @@ def _admissible_starts(
     if high <= low:
         return []
     within = _runs_within(runs, interval.start, interval.end)
-    if not len(within):
+    if int((within[:, 1] - within[:, 0]).sum()) <= max_n:
         return [(low, high)]
     edges = within.ravel()
     places = np.concatenate([[low, high - 1], edges, edges - seq_len])
