@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from hyenadna.errors import CheckpointError, OutputError
 from hyenadna.models import (
@@ -101,7 +102,9 @@ def test_lightning_checkpoint_loads_with_and_without_checkpointing_names(
     state["train_torchmetrics.count"] = torch.zeros(1)
     folder = tmp_path / "published"
     folder.mkdir()
-    torch.save({"state_dict": state, "epoch": 3, "optimizer_states": [{}]}, folder / "weights.ckpt")
+    hyper = OmegaConf.create({"model": {"layer": {"l_max": 34}}, "list": [1, 2]})
+    checkpoint = {"state_dict": state, "hyper_parameters": hyper, "optimizer_states": [{}]}
+    torch.save(checkpoint, folder / "weights.ckpt")
     (folder / "config.json").write_text(json.dumps(ORIGINAL_CONFIG))
     assert torch.equal(load_model(folder)(IDS), model(IDS))
 
