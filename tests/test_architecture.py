@@ -14,11 +14,15 @@ HEAVY = ("torch", "lightning", "sklearn", "matplotlib", "transformers", "hydra",
 
 
 def _python(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     return result.stdout
 
 
-@pytest.mark.parametrize("module", ["hyenadna", "hyenadna.cli", "hyenadna.sequence", "hyenadna.tokenizers"])
+@pytest.mark.parametrize(
+    "module", ["hyenadna", "hyenadna.cli", "hyenadna.sequence", "hyenadna.tokenizers"]
+)
 def test_import_loads_nothing_heavy(module: str) -> None:
     loaded = _python(f"import sys, {module}; print(*sys.modules)").split()
     assert module in loaded

@@ -13,7 +13,16 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(out), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "-o",
+        str(out),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, capture_output=True, text=True)
     (found,) = out.glob("*.whl")
     return found
@@ -29,7 +38,9 @@ def test_configs_and_data_travel_inside_the_package(wheel: Path) -> None:
     assert "hyenadna/_resources/configs/pretrain.yaml" in names
     assert "hyenadna/_resources/datasets/scerevisiae/genome.2bit" in names
     assert "hyenadna/py.typed" in names
-    assert not any(name.startswith("hyenadna/_resources") and name.endswith(".py") for name in names)
+    assert not any(
+        name.startswith("hyenadna/_resources") and name.endswith(".py") for name in names
+    )
 
 
 def test_the_wheel_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None:
