@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from hyenadna.errors import FileFormatError, HyenaDNAError, SequenceError
 from hyenadna.io.fasta_index import has_regular_lines, open_indexed
@@ -72,16 +72,21 @@ def read_fasta(path: str | os.PathLike[str]) -> Iterator[FastaRecord]:
 
 
 def _records(source: Path) -> Iterator[FastaRecord]:
+    with open_text(source) as handle:
+        yield from parse_fasta(handle, name=input_name(source))
+
+
+def parse_fasta(lines: Iterable[str], *, name: str) -> Iterator[FastaRecord]:
+    """Read the records of FASTA text that is open already; `name` is what messages call it. Else as `read_fasta`."""
     # Imported here: it takes 0.2 s, which readers of other formats need not wait.
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-    with open_text(source) as handle:
-        for title, sequence in SimpleFastaParser(_checked_lines(handle, input_name(source))):
-            name, *description = title.split(maxsplit=1)
-            yield FastaRecord(name, "".join(description), sequence.replace("\t", ""))
+    for title, sequence in SimpleFastaParser(_checked_lines(lines, name)):
+        record, *description = title.split(maxsplit=1)
+        yield FastaRecord(record, "".join(description), sequence.replace("\t", ""))
 
 
-def _checked_lines(handle: TextIO, path: str) -> Iterator[str]:
+def _checked_lines(handle: Iterable[str], path: str) -> Iterator[str]:
     """Yield the lines that the parser needs, each checked, since the parser itself accepts anything."""
     line_of: dict[str, int] = {}
     name, n_bases, number = "", 0, 0

@@ -1,0 +1,311 @@
+"""``hyenadna score``: log-likelihoods of sequences and regions under a language model."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hyenadna.inference.inputs import NamedSequence
+    from hyenadna.inference.likelihood import BatchSize, SequenceScore
+    from hyenadna.sequence import Interval
+
+_PLACE_COLUMNS = ("chrom", "start", "end", "strand")
+
+
+def score(
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Model folder, run folder, weights file or hub id."),
+    ],
+    fasta: Annotated[
+        str | None,
+        typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit."),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--region", "-r", help="Region of the genome, 1-based inclusive: chr1:1,000-2,000."
+        ),
+    ] = None,
+    bed: Annotated[
+        str | None, typer.Option("--bed", "-b", help="BED file of regions, 0-based half-open.")
+    ] = None,
+    input_path: Annotated[
+        str | None,
+        typer.Option(
+            "--input", "-i", help="Sequences: FASTA, CSV, TSV, one a line; - for standard input."
+        ),
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="TSV (or .csv, .gz) to write; - for standard output."),
+    ] = "-",
+    rc: Annotated[bool, typer.Option("--rc", help="Average over both strands.")] = False,
+    batch_size: Annotated[
+        str, typer.Option(help="Sequences per forward pass, or auto: what the memory takes.")
+    ] = "auto",
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help="Bases that the model reads at once (default: the model's longest input)."
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Distance of window starts (default: half a window).")
+    ] = None,
+    sequence_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the sequences in a table (default: sequence, seq or dna)."),
+    ] = None,
+    name_column: Annotated[
+        str | None, typer.Option(help="Column of the names (default: name or id, else numbered).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+) -> None:
+    """Score sequences under a language model: log-likelihood in nats, nats per base, bits per base.
+
+    Give a genome (-f) with regions (-r, -b) or without (every contig is one sequence), or a file of sequences (-i). The first base of
+    a sequence is context and not scored, nor are N and other ambiguous letters. Sequences longer than --window are scored in
+    overlapping windows. A score is the same alone and in any batch. Beside a file FILE, FILE.json records model, settings and machine.
+
+    \b
+    Examples
+      hyenadna score -m runs/pretrain/demo -f genome.fa.gz -r chr20:1,000,001-1,001,000
+      hyenadna score -m MODEL -f genome.2bit -b peaks.bed --rc -o scores.tsv
+      zcat reads.fa.gz | hyenadna score -m MODEL -i - -o - | sort -k6,6n
+    """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
+    from rich.console import Console
+
+    from hyenadna.errors import ConfigError
+    from hyenadna.inference.inputs import ReferenceInput, read_reference, read_sequences
+    from hyenadna.inference.likelihood import resolve_windows, score_sequences
+    from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
+    from hyenadna.io import check_output, open_output
+
+    console = Console(stderr=True, quiet=quiet)
+    if (fasta is None) == (input_path is None):
+        raise ConfigError(
+            "say what to score: a genome with -f, or sequences with -i (one of the two)"
+        )
+    if fasta is None and (region or bed):
+        raise ConfigError("-r and -b are regions of a genome; give the genome with -f")
+    if fasta is not None and (sequence_column or name_column):
+        raise ConfigError("--sequence-column and --name-column are about tables given with -i")
+    rows = _batch_size(batch_size)
+    # A device or pipe has no place beside it for a record.
+    record_path = (
+        None if output == "-" or output.startswith(("/dev/", "/proc/")) else f"{output}.json"
+    )
+    check_output(output, force=force, folder=False)
+    if record_path:
+        check_output(record_path, force=force, folder=False)
+    if fasta is not None:
+        source = read_reference(fasta, regions=region or (), bed=bed)
+    else:
+        assert input_path is not None
+        table = read_sequences(input_path, sequence_column=sequence_column, name_column=name_column)
+        source = ReferenceInput(table, None, None)
+    where = choose_device(device)
+    with console.status(f"loading {model}"):
+        network, tokenizer = load_language_model(model, device=where)
+    window, stride = resolve_windows(network.config.max_seq_len, window, stride)
+
+    began = time.monotonic()
+    places: deque[Interval | None] = deque()
+    bar = _progress_bar(console)
+    n_bases = None if source.n_bases is None else source.n_bases * (2 if rc else 1)
+    task = bar.add_task("scoring", total=n_bases)
+    scores = score_sequences(
+        network,
+        _remember_places(source.sequences, places),
+        tokenizer=tokenizer,
+        rc=rc,
+        batch_size=rows,
+        window=window,
+        stride=stride,
+        progress=lambda n: bar.update(task, advance=n),
+    )
+    totals = _Totals()
+    with bar, open_output(output, force=force) as out:
+        delimiter = "," if output.removesuffix(".gz").endswith(".csv") else "\t"
+        writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+        for row in totals.rows(scores, places, with_places=fasta is not None):
+            writer.writerow(row)
+        seconds = time.monotonic() - began
+        if record_path:
+            # Inside the block: where the record cannot be written, neither are the scores.
+            record = {
+                "model": model,
+                "weights_sha256": weights_checksum(network),
+                "model_config": network.config.to_dict(),
+                "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
+                "settings": {
+                    "rc": rc,
+                    "window": window,
+                    "stride": stride,
+                    "batch_size": batch_size,
+                    "device": str(where),
+                },
+                "results": totals.summary() | {"seconds": round(seconds, 3)},
+            }
+            _write_record(record_path, record, force=force)
+    console.print(totals.sentence(window, seconds), highlight=False, soft_wrap=True)
+
+
+def _batch_size(text: str) -> BatchSize:
+    from hyenadna.errors import ConfigError
+
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ConfigError(f"--batch-size is {text!r}; expected auto or a number of at least 1")
+    return int(text)
+
+
+def _remember_places(
+    sequences: Iterator[NamedSequence], places: deque[Interval | None]
+) -> Iterator[tuple[str, str]]:
+    """Pass sequences on, and keep where each comes from until its score arrives; scores keep their order."""
+    for name, letters, interval in sequences:
+        places.append(interval)
+        yield name, letters
+
+
+class _Totals:
+    """Sums over the sequences of a run."""
+
+    def __init__(self) -> None:
+        self.n_sequences = self.n_without = self.n_bases = self.longest = 0
+        self.n_scored = self.log_likelihood = 0.0
+
+    def rows(
+        self,
+        scores: Iterator[SequenceScore],
+        places: deque[Interval | None],
+        *,
+        with_places: bool,
+    ) -> Iterator[tuple[object, ...]]:
+        """Yield the table's lines. None comes before something was scored, so that a useless run leaves no output.
+
+        Raises
+        ------
+        DataError
+            No sequence has anything to score.
+        """
+        from hyenadna.errors import DataError
+
+        header = ("name", *(_PLACE_COLUMNS if with_places else ()), "length", "n_scored", "log_likelihood",
+                  "mean_log_likelihood", "bits_per_base", "n_ambiguous", "n_soft_masked")  # fmt: skip
+        held: list[tuple[object, ...]] = [header]
+        for result in scores:
+            self._add(result)
+            place = places.popleft()
+            span = (place.chrom, place.start, place.end, place.strand) if place else ()
+            held.append((result.name, *span, *_numbers(result)))
+            if self.n_scored:
+                yield from held
+                held.clear()
+        if not self.n_scored:
+            raise DataError(
+                f"there is nothing to score: {'the sequence has' if self.n_sequences == 1 else 'the sequences have'} "
+                f"no A, C, G or T after the first base ({self.n_bases:,} bases read; N is never scored)"
+            )
+
+    def _add(self, result: SequenceScore) -> None:
+        self.n_sequences += 1
+        self.n_without += not result.n_scored
+        self.n_bases += result.length
+        self.longest = max(self.longest, result.length)
+        self.n_scored += result.n_scored
+        self.log_likelihood += result.log_likelihood
+
+    @property
+    def bits_per_base(self) -> float:
+        """Mean over all scored bases."""
+        return -self.log_likelihood / self.n_scored / math.log(2)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the sums for the record."""
+        return {
+            "n_sequences": self.n_sequences,
+            "n_sequences_without_a_score": self.n_without,
+            "n_bases": self.n_bases,
+            "n_scored": self.n_scored,
+            "log_likelihood": self.log_likelihood,
+            "bits_per_base": self.bits_per_base,
+        }
+
+    def sentence(self, window: int, seconds: float) -> str:
+        """Return the summary for the user."""
+        text = (
+            f"scored {self.n_sequences:,} sequence{'s' if self.n_sequences != 1 else ''}, {self.n_bases:,} bases: "
+            f"{self.bits_per_base:.4f} bits per base ({self.n_bases / max(seconds, 1e-9):,.0f} bases/s)"
+        )
+        if self.longest > window:
+            text += f"; those longer than {window:,} bases in overlapping windows"
+        if self.n_without:
+            text += f"; {self.n_without:,} without a base to score (NaN)"
+        return text
+
+
+def _numbers(result: SequenceScore) -> tuple[object, ...]:
+    n = result.n_scored
+    means = (
+        ("NaN", "NaN")  # spelled so that R, pandas and polars read a number
+        if math.isnan(result.mean_log_likelihood)
+        else (f"{result.mean_log_likelihood:.6f}", f"{result.bits_per_base:.6f}")
+    )
+    return (
+        result.length,
+        int(n) if n == int(n) else n,
+        f"{result.log_likelihood:.6f}",
+        *means,
+        result.n_ambiguous,
+        result.n_soft_masked,
+    )
+
+
+def _progress_bar(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:,.0f} bases"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=console.quiet or not console.is_terminal,
+    )
+
+
+def _write_record(path: str, record: dict[str, Any], *, force: bool) -> None:
+    import json
+
+    from hyenadna.io import open_output
+    from hyenadna.training.run_folder import environment
+
+    with open_output(path, force=force) as out:
+        json.dump(record | environment(), out, indent=2)
+        out.write("\n")

@@ -1,0 +1,109 @@
+"""With what a sequence is scored: the device, the model with its tokenizer, and a checksum that names the weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from hyenadna.errors import BackendUnavailableError, CheckpointError, ConfigError
+from hyenadna.models import HyenaForCausalLM
+from hyenadna.tokenizers import CharacterTokenizer, load_tokenizer
+
+
+class LanguageModel(NamedTuple):
+    """A language model and the tokenizer that lies beside it."""
+
+    model: HyenaForCausalLM
+    tokenizer: CharacterTokenizer
+
+
+def load_language_model(
+    source: str | Path, *, device: torch.device | None = None, max_seq_len: int | None = None
+) -> LanguageModel:
+    """Load a language model with its tokenizer.
+
+    Parameters
+    ----------
+    source
+        Model folder, run folder, weights file or hub id, as for `HyenaForCausalLM.from_pretrained`.
+    device
+        Where the model goes, None for the CPU.
+    max_seq_len
+        Replaces the longest input; see `HyenaForCausalLM.from_pretrained`.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such model, it is damaged, a classifier, or one of text rather than of nucleotides.
+    """
+    model = HyenaForCausalLM.from_pretrained(source, max_seq_len=max_seq_len)
+    tokenizer = load_tokenizer(_tokenizer_folder(source))
+    if not isinstance(tokenizer, CharacterTokenizer):
+        raise CheckpointError(
+            f"{source} reads text by a {tokenizer.kind} tokenizer; a model of nucleotides is needed"
+        )
+    if model.config.padded_vocab_size < tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{source} has {model.config.padded_vocab_size} token ids, but the nucleotide tokenizer needs "
+            f"{tokenizer.vocab_size}"
+        )
+    return LanguageModel(model.to(device or "cpu"), tokenizer)
+
+
+def _tokenizer_folder(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path if (path / "config.json").exists() else path / "model"
+    if path.exists():
+        return path.parent
+    from huggingface_hub import try_to_load_from_cache
+
+    # The model has just been loaded, so what its repository has is in the hub's cache.
+    found = try_to_load_from_cache(str(source), "tokenizer_config.json")
+    return Path(found).parent if isinstance(found, str) else path
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of a name.
+
+    Parameters
+    ----------
+    name
+        ``"auto"`` (the first GPU where there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ….
+
+    Raises
+    ------
+    ConfigError
+        There is no such kind of device.
+    BackendUnavailableError
+        The device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is unknown; expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackendUnavailableError(
+            f"device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs; use --device auto or cpu"
+        )
+    return device
+
+
+def weights_checksum(model: nn.Module) -> str:
+    """Return the SHA-256 of a model's weights: names, dtypes, shapes and values, in the order of their names.
+
+    It is the same for one model in every file layout and on every device.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
