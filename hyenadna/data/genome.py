@@ -171,7 +171,11 @@ class Genome:
         ------
         IntervalError
             The contig is unknown or the span leaves it.
+        ValueError
+            The table is no uint8 array of five.
         """
+        if table.dtype != np.uint8 or table.shape != (5,):
+            raise ValueError(f"the table has {table.dtype} {table.shape}; expected uint8 (5,)")
         return self._decode(interval, table, table[COMPLEMENT_OF_CODE])
 
     def sequence(self, interval: Interval) -> str:

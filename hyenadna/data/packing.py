@@ -138,6 +138,8 @@ def cached_twobit(source: Path, *, progress: Progress | None = None) -> Path:
     try:
         if _is_whole(target):  # another process packed it while we waited
             return target
+        for left in folder.glob(f".partial-*.{_digest(str(source))}.*.2bit"):
+            left.unlink(missing_ok=True)  # of a process that was killed: we hold the lock
         _pack(source, target, force=True, progress=progress)
         if _state(source) != state:
             target.unlink()

@@ -252,7 +252,12 @@ class TiledWindows:
         self._tiles = [tile for span in spans for tile in _tiles(genome, span, seq_len, overlap)]
         if not self._tiles:
             raise DataError(
-                f"there is nothing to validate on in {genome.path}: the {len(spans)} interval(s) given are all N"
+                f"there is no window to tile in {genome.path}: "
+                + (
+                    f"the {len(spans)} interval(s) given are all N"
+                    if spans
+                    else "no interval is given"
+                )
             )
         if limit is not None and limit < len(self._tiles):
             # The middle of each of `limit` equal parts, so that neither end of the genome is favoured.

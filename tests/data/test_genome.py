@@ -75,6 +75,12 @@ def test_another_table_gives_its_own_ids(genome: Genome) -> None:
     ]
 
 
+def test_table_of_another_type_is_refused(genome: Genome) -> None:
+    for table in (TABLE.astype(np.int64), TABLE[:4]):
+        with pytest.raises(ValueError, match="expected uint8"):
+            genome.token_ids(Interval("one", 0, 1), table)
+
+
 def test_results_are_the_callers_to_change(genome: Genome) -> None:
     span = Interval("five", 0, 5)
     genome.codes(span)[:] = 9

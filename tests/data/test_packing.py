@@ -222,6 +222,19 @@ def test_failed_packing_leaves_the_cache_clean(write, cache: Path) -> None:
     assert [file.suffix for file in cache.iterdir()] in ([".lock"], [])
 
 
+def test_remains_of_a_killed_process_are_swept(write, cache: Path) -> None:
+    path = write(FASTA)
+    packed = Genome.open(path).path
+    remains = packed.with_name(f".partial-0123abcd-{packed.name[-50:]}")
+    other = packed.with_name(".partial-0123abcd-y.fa.000000000000.000000000000.2bit")
+    for file in (remains, other):
+        file.touch()
+    packed.unlink()
+    Genome.open(path)
+    assert not remains.exists()
+    assert other.exists()
+
+
 def test_source_that_changes_under_our_hands_is_refused(write, cache: Path, monkeypatch) -> None:
     path = write(FASTA)
     original = packing._pack

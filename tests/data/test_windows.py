@@ -222,6 +222,11 @@ def test_tiles_of_n_only_are_left_out(genome: Genome) -> None:
         TiledWindows(genome, [Interval("a", 200, 230)], 10, table=TABLE)
 
 
+def test_no_interval_has_no_tiles(genome: Genome) -> None:
+    with pytest.raises(DataError, match="no interval"):
+        TiledWindows(genome, [], 10, table=TABLE)
+
+
 def test_limit_keeps_evenly_spread_tiles(genome: Genome) -> None:
     spans = [Interval("a", 0, 200)]
     starts = [
