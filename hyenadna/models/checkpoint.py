@@ -176,9 +176,10 @@ def _write_folder(
             text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
             (staging / CONFIG_FILE).write_text(text, encoding="utf-8")
             (tokenizer or CharacterTokenizer()).save_pretrained(staging)
-            staging.chmod(0o755)
             target.mkdir(exist_ok=True)
+            mode = target.stat().st_mode & 0o666  # safetensors writes for the owner alone
             for path in sorted(staging.iterdir()):
+                path.chmod(mode)
                 os.replace(path, target / path.name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)

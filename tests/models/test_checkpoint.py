@@ -55,6 +55,8 @@ def test_our_layout_round_trips_bit_for_bit(model: HyenaForCausalLM, tmp_path: P
         "config.json", "model.safetensors", "tokenizer_config.json",
     ]  # fmt: skip
     assert not list(tmp_path.glob(".m*"))
+    modes = {p.stat().st_mode for p in (tmp_path / "m").iterdir()}
+    assert modes == {(tmp_path / "m" / "config.json").stat().st_mode}
 
 
 def test_saving_twice_replaces_the_weights(model: HyenaForCausalLM, tmp_path: Path) -> None:
