@@ -275,6 +275,11 @@ def read_reference(
             regions = list(genome.contigs)
         else:
             return ReferenceInput(_whole_records(source), None, None)
+    if not source.is_file():
+        raise FileFormatError(
+            "regions are read at random places, so the genome must be a regular file; write it to disk first",
+            path=input_name(source),
+        )
     reference = open_reference(source)
     contigs = reference.contigs
     spans = [(text.strip(), parse_region(text, contigs)) for text in regions]
