@@ -16,7 +16,12 @@ def packing_progress() -> Iterator[Callable[[int], None]]:
     On a terminal a line that grows, elsewhere one line at the start.
     """
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     bar = Progress(*columns, console=console, transient=True)
     started = False
 
@@ -35,4 +40,5 @@ def packing_progress() -> Iterator[Callable[[int], None]]:
     try:
         yield advance
     finally:
-        bar.stop()
+        if started and console.is_terminal:
+            bar.stop()

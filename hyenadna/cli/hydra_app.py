@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hyenadna.cli.schema import explain, register_schema, to_dataclass
-from hyenadna.errors import ConfigError
+from hyenadna.errors import ConfigError, HyenaDNAError
 from hyenadna.resources import config_dir
 
 T = TypeVar("T")
@@ -77,18 +77,23 @@ def run_hydra_command(
     _check_flags(words)
     register_schema(command, schema)
     statuses: list[int] = []
+    failures: list[HyenaDNAError] = []
     user_argv = sys.argv
 
     def job(config: DictConfig) -> None:
         # Lightning starts further processes by repeating sys.argv: it must be the user's own command line by then.
         hydra_argv, sys.argv = sys.argv, user_argv
+        settings = HydraConfig.get()
+        invocation = Invocation(
+            overrides=tuple(settings.overrides.task), multirun=settings.mode == RunMode.MULTIRUN
+        )
         try:
-            settings = HydraConfig.get()
-            invocation = Invocation(
-                overrides=tuple(settings.overrides.task),
-                multirun=settings.mode == RunMode.MULTIRUN,
-            )
             statuses.append(task(to_dataclass(config, schema), invocation) or 0)
+        except HyenaDNAError as error:
+            # Kept from Hydra, which would print a page about it; the other jobs of a multirun go on.
+            if invocation.multirun:
+                sys.stderr.write(f"job {' '.join(invocation.overrides)} failed: {error}\n")
+            failures.append(error)
         finally:
             sys.argv = hydra_argv
 
@@ -103,6 +108,8 @@ def run_hydra_command(
             raise ConfigError(explain(error, schema)) from error
         except SystemExit as leave:
             return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    if failures:
+        raise failures[0]
     return max(statuses, default=0)
 
 
@@ -130,7 +137,9 @@ def _check_flags(words: Sequence[str]) -> None:
             continue
         name, equals, _ = word.partition("=")
         if word.startswith("-") and name not in _FLAGS:
-            raise ConfigError(f"unknown option {name!r}; settings are written key=value, without dashes")
+            raise ConfigError(
+                f"unknown option {name!r}; settings are written key=value, without dashes"
+            )
         if not word.startswith("-") and not equals and not word.startswith("~"):
             raise ConfigError(f"{word!r} is no setting; settings are written key=value")
         value_expected = _FLAGS.get(name, False) and not equals

@@ -32,27 +32,39 @@ def pretrain(
 ) -> int:
     """Pretrain a language model on genomes.
 
-    Without settings: model tiny_1k on the bundled yeast genome, 1,000 steps, results in runs/pretrain/<time>.
+    Without settings: model tiny_1k on the bundled yeast genome, 1,000 steps,
+    results in runs/pretrain/<time>.
 
     \b
-    Groups         model=tiny_1k|tiny_1k_d256|tiny_16k|small_32k|medium_160k|…  data=scerevisiae|fasta|human_chr20
-                   optimizer=adamw  schedule=cosine|linear|constant  length_warmup=none|from_1k
-                   callbacks=default|ema  logger=csv|tensorboard|wandb  experiment=demo_pretrain|…
-    Data           data.fasta=FILE  data.validation=[chr20,chr21:1-5000000]  data.test=[held_out.bed]
-                   data.seq_len  data.global_batch_size  data.micro_batch_size
-    Run            trainer.max_steps  trainer.devices  trainer.strategy=ddp  trainer.precision  optimizer.lr
-                   seed  run_dir=FOLDER  resume=RUN  force=true
+    Groups
+      model          tiny_1k tiny_1k_d256 tiny_16k small_32k medium_160k
+                     medium_450k large_1m demo
+      data           scerevisiae fasta human_chr20
+      schedule       cosine linear constant
+      length_warmup  none from_1k
+      callbacks      default ema
+      logger         csv tensorboard wandb
+      experiment     demo_pretrain human_chr20_tiny_1k small_32k_length_warmup
+
+    \b
+    Settings
+      data.fasta=FILE  data.seq_len=1024  data.global_batch_size=16
+      data.validation=REGION|CONTIG|BED  data.test=...   (or a list of them)
+      trainer.max_steps=1000  trainer.devices=2  trainer.strategy=ddp
+      optimizer.lr=6e-4  callbacks.ema_decay=0.999  seed=42
+      run_dir=FOLDER  force=true  resume=RUN
 
     \b
     Examples
       hyenadna pretrain trainer.max_steps=200
-      hyenadna pretrain data=fasta data.fasta=genome.fa.gz model=small_32k data.seq_len=32768 length_warmup=from_1k
-      hyenadna pretrain resume=runs/pretrain/2026-01-31_12-00-00 trainer.max_steps=2000
+      hyenadna pretrain data=fasta data.fasta=genome.fa.gz model=tiny_16k \\
+          data.seq_len=16384 length_warmup=from_1k
+      hyenadna pretrain resume=runs/pretrain/2026-01-31_12-00-00
       hyenadna pretrain --multirun optimizer.lr=3e-4,6e-4 seed=1,2
       hyenadna pretrain model=tiny_16k --cfg job
 
     All settings are described in hyenadna/training/config.py.
-    """
+    """  # noqa: D301 - the backspaces are Click's marks for "do not rewrap"
     from hyenadna.cli.hydra_app import run_hydra_command
     from hyenadna.training.config import PretrainConfig
 
@@ -79,11 +91,22 @@ def _run(config: PretrainConfig, invocation: Invocation) -> int:
         resume = config.resume
         config = read_saved_config(run.config, Schema, invocation.overrides)
         config.resume = resume
+    else:
+        _forget_foreign_splits(config, invocation.overrides)
     with packing_progress() as progress:
         result = train(config, packing_progress=progress)
     if result.report:
         _summarize(result)
     return 0 if result.stopped is None else 130
+
+
+def _forget_foreign_splits(config: PretrainConfig, overrides: tuple[str, ...]) -> None:
+    """Drop the held-out contigs of the default genome where only ``data.fasta`` was replaced: they are about another genome."""
+    given = {word.partition("=")[0].lstrip("+") for word in overrides}
+    if "data.fasta" in given and not given & {"data", "experiment"}:
+        for name in ("train", "validation", "test"):
+            if f"data.{name}" not in given:
+                setattr(config.data, name, None)
 
 
 def _summarize(result: Any) -> None:

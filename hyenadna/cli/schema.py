@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,13 +34,44 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
     ConfigError
         A value is out of range, missing, or of the wrong type.
     """
+    added = _unknown_names(config, schema)
+    if added:
+        raise ConfigError(_unknown(added, schema))
     try:
         built = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error, schema)) from error
     if not isinstance(built, schema):
-        raise ConfigError(f"the config is no {schema.__name__}; does its defaults list name the schema first?")
+        raise ConfigError(
+            f"the config is no {schema.__name__}; does its defaults list name the schema first?"
+        )
     return built
+
+
+def _unknown_names(config: DictConfig, schema: type[Any], prefix: str = "") -> str | None:
+    """Return the first name that the schema lacks: Hydra's ``+key=value`` adds one even to a structured config."""
+    hints = get_type_hints(schema)
+    known = {field.name for field in dataclasses.fields(schema)}
+    for key in config:
+        name = f"{prefix}{key!s}"
+        if key not in known:
+            return name
+        kind, value = hints[str(key)], config._get_node(key)
+        if (
+            dataclasses.is_dataclass(kind)
+            and isinstance(value, DictConfig)
+            and not value._is_none()
+        ):
+            found = _unknown_names(value, cast(type[Any], kind), f"{name}.")
+            if found:
+                return found
+    return None
+
+
+def _unknown(name: str, schema: type[Any] | None) -> str:
+    near = difflib.get_close_matches(name, list(setting_names(schema)), 3, 0.7) if schema else []
+    hint = f"did you mean {' or '.join(near)}?" if near else "see --cfg job for all settings"
+    return f"unknown setting {name!r}; {hint}"
 
 
 def setting_names(schema: type[Any], prefix: str = "") -> Iterator[str]:
@@ -67,17 +99,23 @@ def explain(error: BaseException, schema: type[Any] | None = None) -> str:
     missing = getattr(error, "missing_cfg_file", None)
     if missing:
         group, _, name = str(missing).rpartition("/")
-        known = f"there are {', '.join(sorted(map(str, options)))}" if options else "see --info searchpath"
-        return f"there is no config {name!r} in the group {group or 'of primary configs'!r}; {known}"
+        known = (
+            f"there are {', '.join(sorted(map(str, options)))}"
+            if options
+            else "see --info searchpath"
+        )
+        return (
+            f"there is no config {name!r} in the group {group or 'of primary configs'!r}; {known}"
+        )
+    if isinstance(error, OverrideParseException):
+        return f"setting {error.override!r} cannot be read; write key=value, and quote what holds commas, brackets or blanks"
     text = str(error).strip()
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = getattr(cause, "full_key", None)
     lines = [line.strip() for line in str(cause).splitlines()]
     first = lines[0].rstrip(".") if lines else type(error).__name__
     if key and ("not in" in first or "not in" in text):
-        near = difflib.get_close_matches(key, list(setting_names(schema)), 3, 0.7) if schema else []
-        hint = f"did you mean {' or '.join(near)}?" if near else "see --cfg job for all settings"
-        return f"unknown setting {key!r}; {hint}"
+        return _unknown(str(key), schema)
     if key and "could not be converted" in first:
         return f"setting {key!r}: {first[0].lower()}{first[1:]}"
     if key:
@@ -122,7 +160,9 @@ def read_saved_config(path: Path, schema: type[T], overrides: Sequence[str]) -> 
         raise FileFormatError(f"cannot be read ({error.strerror})", path=path) from error
     except Exception as error:
         reason = explain(error, schema) if isinstance(error, OmegaConfBaseException) else str(error)
-        raise ConfigError(f"{path} holds no settings of a run: {' '.join(reason.split())}") from error
+        raise ConfigError(
+            f"{path} holds no settings of a run: {' '.join(reason.split())}"
+        ) from error
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         if key in config_groups():

@@ -55,7 +55,9 @@ def scored_targets(token_ids: torch.Tensor) -> torch.Tensor:
     return (targets >= BASE_TOKEN_IDS[0]) & (targets <= BASE_TOKEN_IDS[-1])
 
 
-def target_weight(token_ids: torch.Tensor, soft_mask: torch.Tensor | None, soft_mask_weight: float) -> torch.Tensor:
+def target_weight(
+    token_ids: torch.Tensor, soft_mask: torch.Tensor | None, soft_mask_weight: float
+) -> torch.Tensor:
     """Return the weight of each target.
 
     Parameters
@@ -101,7 +103,10 @@ def next_base_loss(
     targets = token_ids[:, 1:].long().masked_fill(~scored, _IGNORED)
     precise = logits[:, :-1] if logits.dtype == torch.float64 else logits[:, :-1].float()
     nats = functional.cross_entropy(
-        precise.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=_IGNORED, reduction="none"
+        precise.reshape(-1, logits.shape[-1]),
+        targets.reshape(-1),
+        ignore_index=_IGNORED,
+        reduction="none",
     ).view(targets.shape)
     n_scored = scored.sum()
     total = nats.sum()

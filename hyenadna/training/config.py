@@ -22,7 +22,9 @@ def require(name: str, value: Any, condition: bool, expected: str) -> None:
 
 
 def _require_finite(name: str, value: float, low: float, high: float = math.inf) -> None:
-    expected = f"a number ≥ {low:g} is needed" if high == math.inf else f"{low:g} to {high:g} is needed"
+    expected = (
+        f"a number ≥ {low:g} is needed" if high == math.inf else f"{low:g} to {high:g} is needed"
+    )
     require(name, value, math.isfinite(value) and low <= value <= high, expected)
 
 
@@ -163,7 +165,12 @@ class DataConfig:
             setattr(self, name, region_list(f"data.{name}", getattr(self, name)))
         require("data.seq_len", self.seq_len, self.seq_len >= 2, "at least 2 tokens are needed")
         for name in ("global_batch_size", "validation_tokens"):
-            require(f"data.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1 is needed")
+            require(
+                f"data.{name}",
+                getattr(self, name),
+                getattr(self, name) >= 1,
+                "at least 1 is needed",
+            )
         if self.micro_batch_size is not None:
             require("data.micro_batch_size", self.micro_batch_size, self.micro_batch_size >= 1,
                     "at least 1 is needed")  # fmt: skip
@@ -270,7 +277,9 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         names = ("cosine", "linear", "constant")
-        require("schedule.name", self.name, self.name in names, f"one of {', '.join(names)} is needed")
+        require(
+            "schedule.name", self.name, self.name in names, f"one of {', '.join(names)} is needed"
+        )
         _require_finite("schedule.warmup_fraction", self.warmup_fraction, 0, 1)
         _require_finite("schedule.final_lr_fraction", self.final_lr_fraction, 0, 1)
         if self.warmup_steps is not None:
@@ -379,7 +388,9 @@ class PretrainTrainerConfig(TrainerConfig):
             if value is not None:
                 require(f"trainer.{name}", value, value >= 1, "at least 1 is needed")
         if self.max_hours is not None:
-            require("trainer.max_hours", self.max_hours, self.max_hours > 0, "a number > 0 is needed")
+            require(
+                "trainer.max_hours", self.max_hours, self.max_hours > 0, "a number > 0 is needed"
+            )
 
 
 @dataclass(kw_only=True)
@@ -418,7 +429,9 @@ class LoggerConfig:
 
     def __post_init__(self) -> None:
         names = ("csv", "tensorboard", "wandb")
-        require("logger.name", self.name, self.name in names, f"one of {', '.join(names)} is needed")
+        require(
+            "logger.name", self.name, self.name in names, f"one of {', '.join(names)} is needed"
+        )
 
 
 @dataclass(kw_only=True)

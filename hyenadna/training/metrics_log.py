@@ -50,7 +50,9 @@ class MetricsLog(Logger):
         return ""
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """Do nothing: settings are in config.yaml."""
 
     @rank_zero_only
@@ -136,11 +138,16 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for split, style in (
+    styles: tuple[tuple[str, dict[str, Any]], ...] = (
         ("train", {"color": "#9bb8d3", "linewidth": 1.0}),
         ("validation", {"color": "#b5483a", "marker": "o", "markersize": 4, "linewidth": 1.5}),
-    ):
-        points = [(r["tokens"], r["bits_per_base"]) for r in rows if r["split"] == split and "bits_per_base" in r]
+    )
+    for split, style in styles:
+        points = [
+            (r["tokens"], r["bits_per_base"])
+            for r in rows
+            if r["split"] == split and "bits_per_base" in r
+        ]
         if points:
             axes.plot(*zip(*points, strict=True), label=split, **style)
     axes.axhline(2.0, color="0.6", linewidth=0.8, linestyle=":", label="uniform over A, C, G, T")

@@ -36,7 +36,13 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     members: dict[str, list[nn.Parameter]] = {"matrix": [], "vector": [], "filter": []}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            kind = "filter" if id(parameter) in in_filter else "matrix" if parameter.ndim > 1 else "vector"
+            kind = (
+                "filter"
+                if id(parameter) in in_filter
+                else "matrix"
+                if parameter.ndim > 1
+                else "vector"
+            )
             members[kind].append(parameter)
     filter_lr = config.lr if config.filter_lr is None else config.filter_lr
     settings = {
@@ -45,7 +51,9 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         "filter": {"lr": filter_lr, "weight_decay": config.filter_weight_decay},
     }
     return [
-        {"name": name, "params": members[name], **settings[name]} for name in members if members[name]
+        {"name": name, "params": members[name], **settings[name]}
+        for name in members
+        if members[name]
     ]
 
 

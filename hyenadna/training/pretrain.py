@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from hyenadna.errors import CheckpointError, ConfigError
@@ -41,6 +41,7 @@ from hyenadna.training.trainer import (
     build_loggers,
     build_trainer,
     quiet_lightning,
+    require_logger,
     resolve_devices,
 )
 
@@ -85,10 +86,19 @@ def pretrain(
     HyenaDNAError
         A setting, a file or the data cannot be used.
     """
-    config = copy.deepcopy(config)
+    with quiet_lightning():
+        return _pretrain(copy.deepcopy(config), packing_progress)
+
+
+def _pretrain(
+    config: PretrainConfig, packing_progress: Callable[[int], None] | None
+) -> PretrainResult:
     absolute_sources(config.data)
     plan = LengthPlan(
-        config.data.seq_len, config.data.global_batch_size, config.trainer.max_steps, config.length_warmup
+        config.data.seq_len,
+        config.data.global_batch_size,
+        config.trainer.max_steps,
+        config.length_warmup,
     )
     _check_batches(config)
     if config.resume:
@@ -102,6 +112,8 @@ def pretrain(
             f"data.seq_len={config.data.seq_len} exceeds the model's max_seq_len of {model.config.max_seq_len}; choose "
             "shorter windows, a longer model (such as model=small_32k), or set model.max_seq_len"
         )
+    require_logger(config.logger)
+    build_trainer(config.trainer, loggers=(), callbacks=())  # refuses impossible hardware
     genomes = open_genomes(config.data, progress=packing_progress)
     data = PretrainData(
         genomes, config.data, plan, tokenizer=tokenizer, seed=config.seed, start_step=start_step,
@@ -116,25 +128,24 @@ def pretrain(
         run.write_config(_saved_settings(config, model))
         truncate_metrics(run.metrics, start_step)
     stop = StopInOrder(config.trainer.max_hours * 3600 if config.trainer.max_hours else None)
-    with quiet_lightning():
-        trainer = build_trainer(
-            config.trainer,
-            loggers=loggers,
-            callbacks=_callbacks(config, run, stop),
-            max_steps=config.trainer.max_steps,
-            max_epochs=-1,
-            val_check_interval=_validate_every(config),
-            check_val_every_n_epoch=None,
-            default_root_dir=run.root,
-        )
-        started = time.time()
-        trainer.fit(
-            module, datamodule=data,
-            ckpt_path=str(run.checkpoint) if config.resume else None, weights_only=True,
-        )  # fmt: skip
-        if stop.reason is None and module.last_validation.get("step") != config.trainer.max_steps:
-            # The weights are the averaged ones by now where an average is kept, as in the validations before.
-            _validate_last(trainer, module, data)
+    trainer = build_trainer(
+        config.trainer,
+        loggers=loggers,
+        callbacks=_callbacks(config, run, stop),
+        max_steps=config.trainer.max_steps,
+        max_epochs=-1,
+        val_check_interval=_validate_every(config),
+        check_val_every_n_epoch=None,
+        default_root_dir=run.root,
+    )
+    started = time.time()
+    trainer.fit(
+        module, datamodule=data,
+        ckpt_path=str(run.checkpoint) if config.resume else None, weights_only=True,
+    )  # fmt: skip
+    if stop.reason is None and module.last_validation.get("step") != config.trainer.max_steps:
+        # The weights are the averaged ones by now where an average is kept, as in the validations before.
+        trainer.validate(module, datamodule=data, verbose=False)
     report: dict[str, Any] = {}
     if trainer.is_global_zero:
         model.save_pretrained(run.model, tokenizer)
@@ -176,7 +187,9 @@ def build_language_model(config: ModelConfig, *, seed: int, load: bool = True) -
         model.load_state_dict(loaded.state_dict())
         return model.train()
     if config.extend_max_seq_len is not None and not config.pretrained:
-        raise ConfigError("model.extend_max_seq_len needs model.pretrained; set model.max_seq_len instead")
+        raise ConfigError(
+            "model.extend_max_seq_len needs model.pretrained; set model.max_seq_len instead"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return HyenaForCausalLM(config.hyena_config()).train()
@@ -233,7 +246,10 @@ def _callbacks(config: PretrainConfig, run: RunFolder, stop: StopInOrder) -> lis
     callbacks.append(stop)  # before saving, which looks at what it has decided
     callbacks.append(
         SaveLast(
-            run.checkpoint, every=every, max_steps=config.trainer.max_steps, validate_every=_validate_every(config)
+            run.checkpoint,
+            every=every,
+            max_steps=config.trainer.max_steps,
+            validate_every=_validate_every(config),
         )
     )
     if config.trainer.progress:
@@ -242,10 +258,6 @@ def _callbacks(config: PretrainConfig, run: RunFolder, stop: StopInOrder) -> lis
         AfterValidation(lambda: plot_loss(read_metrics(run.metrics), run.plot, title=run.root.name))
     )
     return callbacks
-
-
-def _validate_last(trainer: Trainer, module: CausalLMModule, data: PretrainData) -> None:
-    trainer.validate(module, datamodule=data, verbose=False)
 
 
 def _report(
@@ -260,7 +272,9 @@ def _report(
     return {
         "status": "finished" if stopped is None else f"stopped by {stopped}",
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
-        "steps": module.trainer.global_step if module.trainer.global_step else module.last_validation.get("step"),
+        "steps": module.trainer.global_step
+        if module.trainer.global_step
+        else module.last_validation.get("step"),
         "tokens_per_step": module.plan.tokens_per_step,
         "validation": module.last_validation,
         "throughput": {

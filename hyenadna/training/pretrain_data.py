@@ -36,7 +36,10 @@ class SplitGenome(NamedTuple):
             "sha256": self.genome.checksum,
             "contigs": len(self.genome.contigs),
             "bases": sum(self.genome.contigs.values()),
-            **{f"{name}_bases": n_bases(intervals) for name, intervals in self.splits._asdict().items()},
+            **{
+                f"{name}_bases": n_bases(intervals)
+                for name, intervals in self.splits._asdict().items()
+            },
         }
 
 
@@ -104,7 +107,13 @@ class TrainSteps(Dataset[TrainBatch]):
     """Optimizer step → this process's batch: a pure function, so workers, devices and resuming cannot disturb it."""
 
     def __init__(
-        self, windows: RandomWindows, plan: LengthPlan, *, rank: int, world_size: int, soft_mask: bool
+        self,
+        windows: RandomWindows,
+        plan: LengthPlan,
+        *,
+        rank: int,
+        world_size: int,
+        soft_mask: bool,
     ) -> None:
         self.windows = windows
         self.plan = plan
@@ -143,7 +152,13 @@ class TiledBatches(Dataset[torch.Tensor]):
     """Validation windows in batches; every process has equally many, the last ones filled with padding."""
 
     def __init__(
-        self, tiled: Sequence[TiledWindows], batch_size: int, *, rank: int, world_size: int, pad_token_id: int
+        self,
+        tiled: Sequence[TiledWindows],
+        batch_size: int,
+        *,
+        rank: int,
+        world_size: int,
+        pad_token_id: int,
     ) -> None:
         self.windows = [(tiles, i) for tiles in tiled for i in range(len(tiles))]
         self.batch_size = batch_size
@@ -217,7 +232,9 @@ class PretrainData(LightningDataModule):
         self.tokenizer = tokenizer
         self.micro_batch_size = config.micro_batch_size
         sources = [
-            GenomeSource(g.genome, g.splits.train, g.config.weight or float(n_bases(g.splits.train)))
+            GenomeSource(
+                g.genome, g.splits.train, g.config.weight or float(n_bases(g.splits.train))
+            )
             for g in genomes
         ]
         self.windows = RandomWindows(
@@ -228,7 +245,9 @@ class PretrainData(LightningDataModule):
             max_n_fraction=config.max_n_fraction,
         )
         for length in plan.lengths:
-            self.windows.n_starts(length)  # refuses a split without a usable window before training starts
+            self.windows.n_starts(
+                length
+            )  # refuses a split without a usable window before training starts
         limit = max(1, config.validation_tokens // (config.seq_len * len(genomes)))
         self.tiled = [
             TiledWindows(

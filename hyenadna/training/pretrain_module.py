@@ -68,7 +68,10 @@ class CausalLMModule(LightningModule):
         scheduler = build_scheduler(
             optimizer, self.settings.schedule, self.settings.trainer.max_steps
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def on_train_start(self) -> None:
         """Start the clock."""
@@ -168,9 +171,7 @@ class CausalLMModule(LightningModule):
     def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
         """Add one batch to the sums."""
         loss = next_base_loss(self.model(batch), batch)
-        self._validation_sums.append(
-            torch.stack([loss.nats.double(), loss.n_scored.double()])
-        )
+        self._validation_sums.append(torch.stack([loss.nats.double(), loss.n_scored.double()]))
 
     def on_validation_epoch_end(self) -> None:
         """Report the mean over all scored bases of the validation windows, each counted once."""
@@ -184,7 +185,12 @@ class CausalLMModule(LightningModule):
             "validation/bits_per_base": bits_per_base(mean),
             "validation/seq_len": self.plan.seq_len,
         }
-        self.last_validation = {"step": step, "loss_nats": mean, "bits_per_base": bits_per_base(mean), "n_scored": sums[1]}
+        self.last_validation = {
+            "step": step,
+            "loss_nats": mean,
+            "bits_per_base": bits_per_base(mean),
+            "n_scored": sums[1],
+        }
         self._write(row, step)
         self.log("validation bits/base", bits_per_base(mean), prog_bar=True, logger=False)
 

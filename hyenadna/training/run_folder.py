@@ -195,7 +195,11 @@ def file_checksum(path: str | os.PathLike[str]) -> str:
     """
     try:
         with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest() if sys.version_info >= (3, 11) else _sha256(handle)
+            return (
+                hashlib.file_digest(handle, "sha256").hexdigest()
+                if sys.version_info >= (3, 11)
+                else _sha256(handle)
+            )
     except OSError as error:
         raise FileFormatError(f"cannot be read ({error.strerror})", path=path) from error
 
@@ -213,7 +217,9 @@ def environment() -> dict[str, Any]:
     return {
         "hardware": {
             "cpu": _cpu_name(),
-            "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cpu_cores": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
             "gpus": gpus,
         },

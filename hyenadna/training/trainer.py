@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from hyenadna.errors import BackendUnavailableError, ConfigError
 from hyenadna.training.config import LoggerConfig, TrainerConfig
@@ -24,7 +24,11 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     if precision != "auto":
         return precision
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return (
+        "bf16-mixed"
+        if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        else "32-true"
+    )
 
 
 def resolve_devices(config: TrainerConfig) -> int:
@@ -47,33 +51,38 @@ def resolve_devices(config: TrainerConfig) -> int:
     return config.devices or there
 
 
+def require_logger(config: LoggerConfig) -> None:
+    """Check that the package of the logger that was asked for is installed.
+
+    Raises
+    ------
+    BackendUnavailableError
+        It is not.
+    """
+    if config.name != "csv" and importlib.util.find_spec(config.name) is None:
+        raise BackendUnavailableError(
+            f"logger={config.name} needs the package {config.name}, which is not installed; "
+            f"run pip install 'hyenadna[{config.name}]'"
+        )
+
+
 def build_loggers(config: LoggerConfig, first: Logger, root: Path) -> list[Logger]:
     """Return the loggers of a run: ours, and the one that was asked for.
 
     Parameters
     ----------
     config
-        Which one.
+        Which one; see `require_logger`.
     first
         The logger of metrics.csv.
     root
         Run folder; the other logger's files go there.
-
-    Raises
-    ------
-    BackendUnavailableError
-        Its package is not installed.
     """
-    if config.name == "csv":
-        return [first]
-    if importlib.util.find_spec(config.name) is None:
-        raise BackendUnavailableError(
-            f"logger={config.name} needs the package {config.name}, which is not installed; "
-            f"run pip install 'hyenadna[{config.name}]'"
-        )
     if config.name == "tensorboard":
         return [first, TensorBoardLogger(root, name="tensorboard", version="")]
-    return [first, WandbLogger(name=root.name, save_dir=root, project=config.project)]
+    if config.name == "wandb":
+        return [first, WandbLogger(name=root.name, save_dir=root, project=config.project)]
+    return [first]
 
 
 def build_trainer(
@@ -137,6 +146,7 @@ def quiet_lightning() -> Iterator[None]:
                 ".*`isinstance\\(treespec, LeafSpec\\)`.*",
                 ".*GPU available but not used.*",
                 ".*not yet supported.*`training_step`.*",
+                ".*sync_dist=True.*",
                 ".*Starting from v1.9.0.*",
                 ".*Found .* module.* in eval mode.*",
             ):
