@@ -41,7 +41,7 @@ def load_language_model(
         There is no such model, it is damaged, a classifier, or one of text rather than of nucleotides.
     """
     model = HyenaForCausalLM.from_pretrained(source, max_seq_len=max_seq_len)
-    tokenizer = load_tokenizer(_tokenizer_folder(source))
+    tokenizer = load_tokenizer(tokenizer_folder(source))
     if not isinstance(tokenizer, CharacterTokenizer):
         raise CheckpointError(
             f"{source} reads text by a {tokenizer.kind} tokenizer; a model of nucleotides is needed"
@@ -54,7 +54,8 @@ def load_language_model(
     return LanguageModel(model.to(device or "cpu"), tokenizer)
 
 
-def _tokenizer_folder(source: str | Path) -> Path:
+def tokenizer_folder(source: str | Path) -> Path:
+    """Return the folder that holds the tokenizer of a model that has been loaded from a source."""
     path = Path(source).expanduser()
     if path.is_dir():
         return path if (path / "config.json").exists() else path / "model"

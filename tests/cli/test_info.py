@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from hyenadna import HyenaConfig, HyenaForCausalLM, HyenaForSequenceClassification
+from hyenadna.cli import info, main
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    out, err = capsys.readouterr()
+    assert err == ""
+    return dict(line.split("\t", 1) for line in out.splitlines())
+
+
+def test_says_what_is_installed_and_bundled(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(info, "_EXTRAS", ("no-such-package",))
+    assert main(["info"]) == 0
+    lines = _lines(capsys)
+    assert lines["hyenadna"][0].isdigit()
+    assert lines["fftconv on cpu"] == "torch"
+    assert Path(lines["cache"]).is_dir()
+    assert lines["no-such-package (extra)"] == "not installed"
+    assert "cerevisiae" in lines["bundled:scerevisiae"]
+
+
+def test_describes_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = HyenaConfig(d_model=16, n_layers=1, max_seq_len=66)
+    HyenaForCausalLM(config).save_pretrained(tmp_path / "lm")
+    assert main(["info", str(tmp_path / "lm")]) == 0
+    lines = _lines(capsys)
+    assert (lines["model"], lines["max_seq_len"], lines["tokenizer"]) == (
+        "HyenaForCausalLM",
+        "66",
+        "character",
+    )
+    HyenaForSequenceClassification(config, labels=["no", "yes"]).save_pretrained(tmp_path / "cls")
+    assert main(["info", str(tmp_path / "cls")]) == 0
+    assert _lines(capsys)["head labels"] == "no, yes"
+    assert main(["info", str(tmp_path / "none")]) == 2
