@@ -28,20 +28,33 @@ class PaddedBatch(NamedTuple):
     mask: npt.NDArray[np.bool_]
 
 
-def pad_right(sequences: Sequence[npt.NDArray[np.uint8]], *, pad_token_id: int) -> PaddedBatch:
-    """Stack token ids, each of shape (L_i,) with L_i ≥ 1, padding on the right to the longest.
+def pad_right(
+    sequences: Sequence[npt.NDArray[np.uint8]], *, pad_token_id: int, length: int | None = None
+) -> PaddedBatch:
+    """Stack token ids, each of shape (L_i,) with L_i ≥ 1, padding on the right.
+
+    Parameters
+    ----------
+    sequences
+        At least one.
+    pad_token_id
+        What fills the rows.
+    length
+        L of the result, at least the longest length; None takes the longest.
 
     Raises
     ------
     ValueError
-        There is no sequence, or one is empty.
+        There is no sequence, one is empty, or one is longer than `length`.
     """
     lengths = np.array([len(ids) for ids in sequences])
     if lengths.size == 0 or lengths.min() == 0:
         raise ValueError(
             "a batch needs at least one sequence, and every sequence at least one token"
         )
-    mask = np.arange(lengths.max()) < lengths[:, None]
+    if length is not None and length < lengths.max():
+        raise ValueError(f"a sequence of {lengths.max()} tokens does not fit into {length}")
+    mask = np.arange(length or lengths.max()) < lengths[:, None]
     token_ids = np.full(mask.shape, pad_token_id, dtype=np.uint8)
     token_ids[mask] = np.concatenate(sequences)
     return PaddedBatch(token_ids, mask)
@@ -91,7 +104,54 @@ def bucketed_batches(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def sorted_batches(lengths: npt.ArrayLike, batch_size: int) -> list[npt.NDArray[np.int64]]:
-    """Cut rows, sorted by length, shape (n,), into batches for prediction, where their order has no effect."""
-    order = np.argsort(np.asarray(lengths), kind="stable")
-    return [order[i : i + batch_size] for i in range(0, order.size, batch_size)]
+def padded_length(length: int, limit: int) -> int:
+    """Return the length to which a sequence is padded for prediction; it follows from its own length alone.
+
+    Parameters
+    ----------
+    length
+        In tokens, 1…limit.
+    limit
+        Longest input of the model.
+
+    Returns
+    -------
+    int
+        The least of eight lengths an octave that holds it, at most `limit`.
+
+    Examples
+    --------
+    >>> [padded_length(n, 1026) for n in (1, 16, 17, 70, 1000, 1025)]
+    [1, 16, 18, 72, 1024, 1026]
+    """
+    step = 1 << max(0, (length - 1).bit_length() - 4)
+    return min(-(-length // step) * step, limit)
+
+
+def prediction_batches(
+    lengths: npt.ArrayLike, batch_size: int, *, limit: int
+) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    """Cut rows into batches of one padded length each, so that no row's rounding depends on the company it is in.
+
+    Parameters
+    ----------
+    lengths
+        Integers, shape (n,), in tokens, each in 1…limit.
+    batch_size
+        Rows in a batch, ≥ 1.
+    limit
+        Longest input of the model.
+
+    Returns
+    -------
+    list
+        Padded length and row indices of each batch, from short to long; together they hold every row once.
+    """
+    padded = np.array([padded_length(int(n), limit) for n in np.asarray(lengths)], dtype=np.int64)
+    batches = []
+    for length in np.unique(padded):
+        rows = np.flatnonzero(padded == length)
+        batches += [
+            (int(length), rows[i : i + batch_size]) for i in range(0, rows.size, batch_size)
+        ]
+    return batches

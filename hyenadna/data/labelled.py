@@ -48,12 +48,15 @@ class LabelledSet:
         n strings of IUPAC nucleotide letters, as they stand in the file.
     labels
         int64, shape (n,), in 0…C-1.
+    lines
+        Line (of a FASTA file: record) of each sequence in its file, from 1.
     path, sha256
         The file, and the checksum of its bytes; empty for sequences that came from no file.
     """
 
     sequences: tuple[str, ...]
     labels: npt.NDArray[np.int64]
+    lines: tuple[int, ...]
     path: str = ""
     sha256: str = ""
 
@@ -72,6 +75,7 @@ class LabelledSet:
             self,
             sequences=tuple(self.sequences[i] for i in kept.tolist()),
             labels=self.labels[kept],
+            lines=tuple(self.lines[i] for i in kept.tolist()),
         )
 
 
@@ -289,6 +293,7 @@ def labelled_set(
     return LabelledSet(
         tuple(row.sequence for row in rows),
         labels,
+        tuple(row.line for row in rows),
         str(path),
         sha256_of(path) if path else "",
     )

@@ -1,12 +1,25 @@
-"""Sequence classification as pure functions of logits: loss, class weights, probabilities, both strands."""
+"""Sequence classification: loss, class weights, reading one or both strands, and prediction for a whole set.
+
+Prediction is here, and not in the training loop, so that dev, test and later use of a saved model go through the same code.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from hyenadna.data.collate import pad_right, prediction_batches
+from hyenadna.models import HyenaForSequenceClassification
+from hyenadna.tokenizers import CharacterTokenizer
+
+Strands = Literal["forward", "predict_both", "both"]
+STRANDS: tuple[str, ...] = get_args(Strands)
 
 
 def balanced_class_weights(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.float64]:
@@ -80,17 +93,88 @@ def reverse_complement_padded(token_ids: Tensor, mask: Tensor, complement: Tenso
     return torch.where(mask, complemented, token_ids)
 
 
-def mean_probabilities(*logits: Tensor) -> Tensor:
-    """Average class probabilities over several readings of the same sequences, such as its two strands.
+def complement_table(tokenizer: CharacterTokenizer) -> Tensor:
+    """Return the complementary id of each token id, uint8, shape (V,)."""
+    return torch.from_numpy(tokenizer.complement(np.arange(tokenizer.vocab_size, dtype=np.uint8)))
+
+
+def strand_logits(
+    model: HyenaForSequenceClassification,
+    token_ids: Tensor,
+    mask: Tensor,
+    *,
+    complement: Tensor | None = None,
+) -> Tensor:
+    """Return class logits of a batch, of one strand or averaged over both.
 
     Parameters
     ----------
-    logits
-        Each of shape (B, C).
+    token_ids
+        Integers, shape (B, L), padded on the right.
+    mask
+        bool, shape (B, L), True at real tokens.
+    complement
+        From `complement_table`, to read the other strand too; the result is then the same for a sequence and its
+        reverse complement. None reads the sequences as they are.
 
     Returns
     -------
     Tensor
-        float32, shape (B, C), each row sums to 1.
+        Shape (B, C).
     """
-    return torch.stack([reading.float().softmax(-1) for reading in logits]).mean(0)
+    if complement is None:
+        return cast(Tensor, model(token_ids, mask))
+    other = reverse_complement_padded(token_ids, mask, complement)
+    both = model(torch.cat([token_ids, other]), torch.cat([mask, mask]))
+    return cast(Tensor, both.view(2, len(token_ids), -1).mean(0))
+
+
+@torch.no_grad()
+def predict_probabilities(
+    model: HyenaForSequenceClassification,
+    sequences: Sequence[str],
+    *,
+    tokenizer: CharacterTokenizer,
+    both_strands: bool = False,
+    batch_size: int = 64,
+) -> npt.NDArray[np.float64]:
+    """Predict class probabilities of any number of sequences.
+
+    Parameters
+    ----------
+    model
+        Read in evaluation mode on the device where it is; its mode is restored.
+    sequences
+        n strings of nucleotide letters, each of 1 to `model.config.max_seq_len` bases, of any mixture of lengths.
+    tokenizer
+        The model's tokenizer.
+    both_strands
+        Average the logits of each sequence and its reverse complement.
+    batch_size
+        Sequences in a batch; it has no effect on the result beyond rounding.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape (n, C), in the order of the sequences; rows sum to 1.
+    """
+    device = next(model.parameters()).device
+    complement = complement_table(tokenizer) if both_strands else None
+    ids = [tokenizer.encode(sequence) for sequence in sequences]
+    result = np.empty((len(ids), model.n_classes))
+    was_training = model.training
+    model.eval()
+    try:
+        for length, rows in prediction_batches(
+            [len(x) for x in ids], batch_size, limit=model.config.max_seq_len
+        ):
+            batch = [ids[i] for i in rows]
+            token_ids, mask = (
+                torch.from_numpy(x).to(device)
+                for x in pad_right(batch, pad_token_id=tokenizer.pad_token_id, length=length)
+            )
+            logits = strand_logits(model, token_ids, mask, complement=complement)
+            result[rows] = logits.double().softmax(-1).cpu().numpy()
+    finally:
+        model.train(was_training)
+    return result

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyenadna.data.collate import bucketed_batches, pad_right, sorted_batches
+from hyenadna.data.collate import bucketed_batches, pad_right, padded_length, prediction_batches
 
 
 def test_padding_is_on_the_right_and_masked() -> None:
@@ -51,5 +51,24 @@ def test_bucketing_pads_less_than_a_plain_shuffle() -> None:
     assert bucketed < 1.1 * lengths.sum() < plain
 
 
-def test_sorted_batches_go_by_length() -> None:
-    assert [b.tolist() for b in sorted_batches([5, 1, 3], 2)] == [[1, 2], [0]]
+def test_prediction_batches_hold_every_row_once_at_its_own_padded_length() -> None:
+    lengths = np.random.default_rng(0).integers(1, 300, 200)
+    batches = prediction_batches(lengths, 7, limit=299)
+    assert sorted(i for _, rows in batches for i in rows) == list(range(200))
+    for padded, rows in batches:
+        assert len(rows) <= 7
+        assert {padded_length(int(n), 299) for n in lengths[rows]} == {padded}
+        assert lengths[rows].max() <= padded <= 299
+
+
+def test_padding_for_prediction_wastes_an_eighth_at_most() -> None:
+    for length in range(1, 3000):
+        assert length <= padded_length(length, 10_000) <= max(length, 1.125 * length + 1)
+
+
+def test_padding_to_a_given_length() -> None:
+    ids, mask = pad_right([np.array([7, 8], np.uint8)], pad_token_id=4, length=3)
+    assert ids.tolist() == [[7, 8, 4]]
+    assert mask.tolist() == [[True, True, False]]
+    with pytest.raises(ValueError, match="does not fit"):
+        pad_right([np.array([7, 8], np.uint8)], pad_token_id=4, length=1)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from hyenadna.models import HyenaConfig, HyenaForSequenceClassification
+from hyenadna.sequence import reverse_complement
 from hyenadna.tasks.classification import (
     balanced_class_weights,
     classification_loss,
-    mean_probabilities,
+    complement_table,
+    predict_probabilities,
     reverse_complement_padded,
+    strand_logits,
 )
 from hyenadna.tokenizers import CharacterTokenizer
 
@@ -51,6 +56,56 @@ def test_reverse_complement_of_padded_rows_is_that_of_the_sequences() -> None:
     assert torch.equal(reverse_complement_padded(other, mask, complement), ids)
 
 
-def test_mean_probabilities_average_after_the_softmax() -> None:
-    first, second = torch.tensor([[0.0, 100.0]]), torch.tensor([[0.0, 0.0]])
-    assert torch.allclose(mean_probabilities(first, second), torch.tensor([[0.25, 0.75]]))
+def tiny_model(pooling: str = "attention") -> HyenaForSequenceClassification:
+    torch.manual_seed(0)
+    config = HyenaConfig(d_model=16, n_layers=2, max_seq_len=64, initializer_range=0.3)
+    return HyenaForSequenceClassification(config, n_classes=3, pooling=pooling).train()  # type: ignore[arg-type]
+
+
+SEQUENCES = ["ACGTTGCAACGGT", "TTGA", "A", "ACGTNNACGGGTCATTAGCATCGACTTAGC"]
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
+def test_prediction_is_the_same_alone_in_any_batch_and_order(pooling: str, both: bool) -> None:
+    model, tokenizer = tiny_model(pooling), CharacterTokenizer()
+
+    def predict(sequences: list[str], size: int) -> np.ndarray:
+        return predict_probabilities(
+            model, sequences, tokenizer=tokenizer, both_strands=both, batch_size=size
+        )
+
+    together = predict(SEQUENCES, 4)
+    assert model.training
+    assert np.allclose(together.sum(1), 1)
+    assert np.ptp(together, axis=0).max() > 0.01
+    alone = np.concatenate([predict([s], 1) for s in SEQUENCES])
+    assert np.abs(together - alone).max() < 1e-5
+    assert np.abs(together - predict(SEQUENCES[::-1], 3)[::-1]).max() < 1e-5
+
+
+def test_ignoring_the_mask_would_change_the_prediction() -> None:
+    model, tokenizer = tiny_model().eval(), CharacterTokenizer()
+    ids = torch.from_numpy(tokenizer.encode("TTGA"))[None]
+    padded = torch.nn.functional.pad(ids, (0, 9), value=4)
+    mask = torch.arange(13)[None] < 4
+    assert torch.allclose(strand_logits(model, padded, mask), model(ids), atol=1e-5)
+    assert not torch.allclose(model(padded), model(ids), atol=1e-3)
+
+
+def test_both_strands_give_one_answer_for_a_sequence_and_its_reverse_complement() -> None:
+    model, tokenizer = tiny_model(), CharacterTokenizer()
+    other = [reverse_complement(s) for s in SEQUENCES]
+    for both, tolerance in ((True, 1e-5), (False, None)):
+        first, second = (
+            predict_probabilities(model, s, tokenizer=tokenizer, both_strands=both)
+            for s in (SEQUENCES, other)
+        )
+        if tolerance:
+            assert np.abs(first - second).max() < tolerance
+        else:
+            assert np.abs(first - second).max() > 1e-3
+
+
+def test_complement_table_has_every_id() -> None:
+    assert complement_table(CharacterTokenizer()).tolist() == [0, 1, 2, 3, 4, 5, 6, 10, 9, 8, 7, 11]
