@@ -88,7 +88,9 @@ class MarkovModel:
             The sequences hold no K + 1 bases in a row, or K is out of range.
         """
         if not 0 <= max_order <= MAX_ORDER:
-            raise DataError(f"a Markov order of {max_order} is impossible; 0 to {MAX_ORDER} can be fitted")
+            raise DataError(
+                f"a Markov order of {max_order} is impossible; 0 to {MAX_ORDER} can be fitted"
+            )
         counts = _count(sequences, max_order)
         if not counts.any():
             raise DataError(
