@@ -134,3 +134,11 @@ def test_control_wrapping_around_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(hyena, "gated_fftconv", _circular)
     with pytest.raises(AssertionError):
         test_nothing_wraps_around()
+
+
+def test_a_length_first_seen_in_inference_mode_can_be_trained_on_later() -> None:
+    operator, x = _operator(2), _signal(337)
+    with torch.inference_mode():
+        operator(x)
+    operator(x).sum().backward()
+    assert operator.in_proj.weight.grad is not None

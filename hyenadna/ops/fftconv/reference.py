@@ -39,8 +39,10 @@ def _is_seven_smooth(n: int) -> bool:
 @functools.lru_cache(maxsize=16)
 def _ring(n: int, length: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Return θ^0 … θ^(length−1), computed in float64 and rounded once."""
-    angle = torch.arange(length, dtype=torch.float64) * (math.pi / (2 * n))
-    return torch.polar(torch.ones_like(angle), angle).to(device=device, dtype=dtype)
+    # The table outlives the call: made inside somebody's inference mode, it could never serve a backward pass.
+    with torch.inference_mode(False):
+        angle = torch.arange(length, dtype=torch.float64) * (math.pi / (2 * n))
+        return torch.polar(torch.ones_like(angle), angle).to(device=device, dtype=dtype)
 
 
 def _causal_convolution(w: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
