@@ -374,18 +374,17 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Keep autocast and TensorFloat-32 out: both round to 11 bits or fewer, differently for different batch shapes."""
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
+    """Keep autocast and reduced float32 products out: they round to 11 bits or fewer, differently for different batch shapes."""
+    matmul = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.autocast(device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False),
+        ):
             yield
-            return
-        matmul = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = False
-        try:
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = matmul
+    finally:
+        torch.set_float32_matmul_precision(matmul)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

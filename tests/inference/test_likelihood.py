@@ -275,17 +275,44 @@ def test_an_untrained_model_is_near_its_uniform_guess() -> None:
     assert _one(model, "ACGT" * 16).bits_per_base == pytest.approx(4.0, abs=1e-3)  # 16 columns
 
 
+def test_precision_is_full_inside_and_restored_outside(small_model: HyenaForCausalLM) -> None:
+    expected = _one(small_model, "ACGTTGCA" * 8)
+    seen: list[tuple[str, bool, bool]] = []
+
+    def spy(*_: object) -> None:
+        backends = torch.backends.cudnn
+        seen.append(
+            (
+                torch.get_float32_matmul_precision(),
+                backends.allow_tf32,
+                torch.is_autocast_enabled("cpu"),
+            )
+        )
+
+    handle = small_model.register_forward_pre_hook(spy)
+    torch.set_float32_matmul_precision("medium")
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = _one(small_model, "ACGTTGCA" * 8)
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.cudnn.allow_tf32 == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        handle.remove()
+    assert seen == [("highest", False, False)]
+    assert found == expected
+
+
 @pytest.mark.gpu
 def test_gpu_scores_equal_cpu_scores(small_model: HyenaForCausalLM) -> None:
     rng = np.random.default_rng(0)
     sequences = [random_dna(int(n), seed=i) for i, n in enumerate(rng.integers(1, 300, 40))]
     cpu = list(score_sequences(small_model, sequences))
-    matmul = torch.backends.cuda.matmul.allow_tf32
     gpu_model = copy.deepcopy(small_model).cuda()
     gpu = list(score_sequences(gpu_model, sequences, rc=False))
     alone = [_one(gpu_model, s) for s in sequences]
     assert next(gpu_model.parameters()).is_cuda
-    assert torch.backends.cuda.matmul.allow_tf32 == matmul
     for a, b, c in zip(cpu, gpu, alone, strict=True):
         if a.n_scored:
             assert abs(a.mean_log_likelihood - b.mean_log_likelihood) < 1e-4
