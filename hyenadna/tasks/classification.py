@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyenadna.data.collate import pad_right, prediction_batches
+from hyenadna.errors import SequenceLengthError
 from hyenadna.models import HyenaForSequenceClassification
 from hyenadna.tokenizers import CharacterTokenizer
 
@@ -157,17 +158,27 @@ def predict_probabilities(
     -------
     numpy.ndarray
         float64, shape (n, C), in the order of the sequences; rows sum to 1.
+
+    Raises
+    ------
+    SequenceLengthError
+        A sequence is empty, or longer than the model reads.
     """
     device = next(model.parameters()).device
     complement = complement_table(tokenizer) if both_strands else None
     ids = [tokenizer.encode(sequence) for sequence in sequences]
+    limit = model.config.max_seq_len
+    for number, sequence in enumerate(ids):
+        if not 1 <= sequence.size <= limit:
+            raise SequenceLengthError(
+                f"sequence {number + 1} has {sequence.size:,} bases, but the model reads 1 to {limit:,}",
+                record=str(number + 1),
+            )
     result = np.empty((len(ids), model.n_classes))
     was_training = model.training
     model.eval()
     try:
-        for length, rows in prediction_batches(
-            [len(x) for x in ids], batch_size, limit=model.config.max_seq_len
-        ):
+        for length, rows in prediction_batches([x.size for x in ids], batch_size, limit=limit):
             batch = [ids[i] for i in rows]
             token_ids, mask = (
                 torch.from_numpy(x).to(device)

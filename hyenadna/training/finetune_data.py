@@ -1,0 +1,134 @@
+"""Training batches of labelled sequences; order and augmentation are pure functions of seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hyenadna.data.augment import random_reverse_complement, random_substitution
+from hyenadna.data.collate import bucketed_batches, pad_right
+from hyenadna.data.labelled import LabelledSet
+from hyenadna.tasks.classification import complement_table
+from hyenadna.tokenizers import CharacterTokenizer
+from hyenadna.training.finetune_config import LabelledDataConfig
+
+
+class LabelledBatch(NamedTuple):
+    """What the model learns from at once.
+
+    Parameters
+    ----------
+    token_ids
+        uint8, shape (B, L), padded on the right to the longest of the batch.
+    mask
+        bool, shape (B, L), True at real tokens.
+    labels
+        int64, shape (B,), in 0…C-1.
+    """
+
+    token_ids: torch.Tensor
+    mask: torch.Tensor
+    labels: torch.Tensor
+
+
+class BatchKey(NamedTuple):
+    """Which rows make a batch, and where in the run it comes, which decides its augmentation."""
+
+    epoch: int
+    number: int
+    rows: npt.NDArray[np.int64]
+
+
+class EpochOrder(Sampler[BatchKey]):
+    """Batches of similar length in a new order every epoch; each pass over it is the next epoch."""
+
+    def __init__(self, lengths: npt.ArrayLike, batch_size: int, *, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.lengths.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        batches = bucketed_batches(self.lengths, self.batch_size, seed=self.seed, epoch=epoch)
+        yield from (BatchKey(epoch, number, rows) for number, rows in enumerate(batches))
+
+
+class LabelledBatches(Dataset[LabelledBatch]):
+    """Encoded training sequences, given out a batch at a time.
+
+    Parameters
+    ----------
+    split
+        The training split.
+    config
+        Augmentation.
+    tokenizer
+        The model's tokenizer.
+    seed
+        Of the augmentation.
+    """
+
+    def __init__(
+        self,
+        split: LabelledSet,
+        config: LabelledDataConfig,
+        *,
+        tokenizer: CharacterTokenizer,
+        seed: int,
+    ) -> None:
+        self.token_ids = [tokenizer.encode(sequence) for sequence in split.sequences]
+        self.labels = torch.from_numpy(split.labels)
+        self.config = config
+        self.tokenizer = tokenizer
+        self.complement = complement_table(tokenizer).numpy()
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __getitem__(self, key: BatchKey) -> LabelledBatch:
+        rng = np.random.default_rng((self.seed, key.epoch, key.number, 1))
+        sequences = [self.token_ids[row] for row in key.rows]
+        if self.config.rc_probability:
+            sequences = random_reverse_complement(
+                sequences,
+                complement=self.complement,
+                probability=self.config.rc_probability,
+                rng=rng,
+            )
+        sequences = random_substitution(
+            sequences,
+            base_token_ids=self.tokenizer.base_token_ids,
+            probability=self.config.substitution_probability,
+            rng=rng,
+        )
+        token_ids, mask = pad_right(sequences, pad_token_id=self.tokenizer.pad_token_id)
+        return LabelledBatch(
+            torch.from_numpy(token_ids), torch.from_numpy(mask), self.labels[key.rows]
+        )
+
+
+def training_loader(
+    split: LabelledSet,
+    config: LabelledDataConfig,
+    *,
+    tokenizer: CharacterTokenizer,
+    seed: int,
+    num_workers: int = 0,
+) -> DataLoader[LabelledBatch]:
+    """Return a loader whose every pass is one epoch over the training split.
+
+    The number of workers has no effect on the batches or their order.
+    """
+    batches = LabelledBatches(split, config, tokenizer=tokenizer, seed=seed)
+    order = EpochOrder([ids.size for ids in batches.token_ids], config.batch_size, seed=seed)
+    return DataLoader(batches, batch_size=None, sampler=order, num_workers=num_workers)
