@@ -45,7 +45,12 @@ from hyenadna.training.run_folder import (
     plan_run_folder,
     write_json,
 )
-from hyenadna.training.trainer import build_loggers, build_trainer, quiet_lightning
+from hyenadna.training.trainer import (
+    build_loggers,
+    build_trainer,
+    quiet_lightning,
+    require_logger,
+)
 
 _BASELINE_ROWS = 20_000  # beyond this the k-mer fits take minutes and gain nothing
 
@@ -124,6 +129,8 @@ def finetune(config: FinetuneConfig) -> FinetuneResult:
     """
     config = copy.deepcopy(config)
     config.trainer.devices = 1  # 0 would take every GPU there is
+    require_logger(config.logger)
+    build_trainer(config.trainer, loggers=(), callbacks=())  # refuses impossible hardware
     planned = plan_run_folder("finetune", config.run_dir, force=config.force)
     # Built before the data are read: a wrong model is found before a large table, and it knows its longest input.
     limit = _max_seq_len(config.model)

@@ -1,0 +1,427 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import matthews_corrcoef
+
+from hyenadna.data.labelled_task import load_task
+from hyenadna.errors import CheckpointError, ConfigError, OutputError, SequenceLengthError
+from hyenadna.models import (
+    HyenaConfig,
+    HyenaForCausalLM,
+    HyenaForSequenceClassification,
+    load_model,
+)
+from hyenadna.tasks.classification import predict_probabilities
+from hyenadna.tokenizers import CharacterTokenizer
+from hyenadna.training import finetune as finetune_room
+from hyenadna.training.config import LoggerConfig
+from hyenadna.training.finetune import build_classifier, finetune
+from hyenadna.training.finetune_config import (
+    ClassificationConfig,
+    ClassifierConfig,
+    FinetuneConfig,
+    FinetuneOptimizerConfig,
+    FinetuneTrainerConfig,
+    LabelledDataConfig,
+    LoraConfig,
+)
+from hyenadna.training.metrics_log import read_metrics
+
+
+def write_task(folder: Path, *, names: tuple[str, ...] = ("0", "1"), n: int = 96) -> Path:
+    """Sequences of 18 to 30 bases that are poor in G and C, or rich."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for split, size in (("train", n), ("dev", 30), ("test", 33)):
+        rows = []
+        for i in range(size):
+            p = np.array([4, 1, 1, 4]) if i % 2 else np.array([1, 4, 4, 1])
+            length = int(rng.integers(18, 31))
+            rows.append(("".join(rng.choice(list("ACGT"), length, p=p / 10)), names[i % 2]))
+        text = "".join(f"{s},{y}\n" for s, y in rows)
+        (folder / f"{split}.csv").write_text("sequence,label\n" + text)
+    return folder
+
+
+def settings(path: Path, run_dir: Path, **changes: object) -> FinetuneConfig:
+    model = {"d_model": 16, "n_layers": 1, "filter_dim": 8, "short_kernel_size": 3}
+    parts = {
+        "model": ClassifierConfig(**{**model, **changes.pop("model", {})}),  # type: ignore[dict-item]
+        "data": LabelledDataConfig(
+            **{"path": str(path), "batch_size": 16, **changes.pop("data", {})}
+        ),  # type: ignore[dict-item]
+        "task": ClassificationConfig(**{"n_resamples": 100, **changes.pop("task", {})}),  # type: ignore[dict-item]
+        "optimizer": FinetuneOptimizerConfig(**{"lr": 1e-2, **changes.pop("optimizer", {})}),  # type: ignore[dict-item]
+        "trainer": FinetuneTrainerConfig(
+            **{
+                "max_epochs": 4,
+                "progress": False,
+                "accelerator": "cpu",
+                **changes.pop("trainer", {}),
+            }
+        ),  # type: ignore[dict-item]
+    }
+    return FinetuneConfig(run_dir=str(run_dir), **{**parts, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_task(tmp_path_factory.mktemp("task"), names=("rich", "poor"))
+
+
+@pytest.fixture(scope="module")
+def finished(task_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "two_seeds"
+    result = finetune(settings(task_folder, run, seeds=[1, 2]))
+    assert result.stopped is None
+    return run
+
+
+def test_run_folder_is_complete_and_learns(finished: Path) -> None:
+    names = {p.name for p in finished.iterdir()}
+    wanted = {
+        "config.yaml",
+        "metrics.csv",
+        "curves.png",
+        "predictions.csv",
+        "results.json",
+        "model",
+    }
+    assert wanted <= names
+    results = json.loads((finished / "results.json").read_text())
+    assert results["test"]["mcc"]["mean"] > 0.6
+    assert results["test"]["mcc"]["sd"] is not None
+    assert results["test"]["n"] == 33
+    assert results["labels"] == ["poor", "rich"]
+    assert results["baselines"]["majority"]["test"]["mcc"] == 0
+    assert results["baselines"]["kmer_logistic_regression"]["test"]["mcc"] > 0.5
+    assert len(results["data"]["test"]["sha256"]) == 64
+    assert results["versions"]["torch"]
+    for seed in results["seeds"]:
+        low, high = seed["test"]["mcc_ci95"]
+        assert low <= seed["test"]["mcc"] <= high
+
+
+def test_reported_numbers_are_those_of_the_predictions_file(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    rows = list(csv.DictReader((finished / "predictions.csv").open()))
+    for seed in results["seeds"]:
+        for split in ("dev", "test"):
+            chosen = [r for r in rows if r["seed"] == str(seed["seed"]) and r["split"] == split]
+            assert len(chosen) == seed[split]["n"]
+            mcc = matthews_corrcoef([r["label"] for r in chosen], [r["predicted"] for r in chosen])
+            assert mcc == pytest.approx(seed[split]["mcc"])
+
+
+def test_saved_model_is_that_of_the_best_seed_on_dev_and_repeats_its_predictions(
+    finished: Path, task_folder: Path
+) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    best = max(results["seeds"], key=lambda s: s["dev"]["mcc"])
+    assert results["saved_seed"] == best["seed"]
+    model = load_model(finished / "model")
+    assert isinstance(model, HyenaForSequenceClassification)
+    assert model.labels == ("poor", "rich")
+    task = load_task(task_folder)
+    assert task.test is not None
+    found = predict_probabilities(model, task.test.sequences, tokenizer=CharacterTokenizer())
+    rows = csv.DictReader((finished / "predictions.csv").open())
+    written = [
+        float(r["p_poor"]) for r in rows if r["split"] == "test" and r["seed"] == str(best["seed"])
+    ]
+    assert np.allclose(found[:, 0], written, atol=1e-5)
+
+
+def test_kept_epoch_is_the_best_on_dev(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    rows = [r for r in read_metrics(finished / "metrics.csv") if r["split"] == "dev"]
+    for seed in results["seeds"]:
+        of_seed = {r["epoch"]: r for r in rows if r["seed"] == seed["seed"]}
+        assert len(of_seed) == seed["epochs"] == 4
+        best = max(of_seed, key=lambda e: (of_seed[e]["mcc"], -of_seed[e]["loss_nats"]))
+        assert seed["best_epoch"] == best
+        assert seed["dev"]["mcc"] == pytest.approx(of_seed[best]["mcc"], abs=1e-12)
+
+
+def test_same_seed_gives_the_same_run_and_another_seed_another(
+    finished: Path, task_folder: Path, tmp_path: Path
+) -> None:
+    finetune(settings(task_folder, tmp_path / "again", seeds=[2], task={"baselines": False}))
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    former = json.loads((finished / "results.json").read_text())
+    assert again["seeds"][0]["dev"] == former["seeds"][1]["dev"]
+    assert again["seeds"][0]["test"] == former["seeds"][1]["test"]
+    first, second = (
+        [
+            r["loss_nats"]
+            for r in read_metrics(finished / "metrics.csv")
+            if r["split"] == "train" and r["seed"] == s
+        ]
+        for s in (1, 2)
+    )
+    assert first != second
+    assert again["baselines"] == {}
+
+
+def test_test_split_has_no_influence_on_what_is_chosen(
+    finished: Path, task_folder: Path, tmp_path: Path
+) -> None:
+    other = write_task(tmp_path / "task", names=("rich", "poor"))
+    lines = (other / "test.csv").read_text().splitlines()
+    flipped = [x.replace("rich", "?").replace("poor", "rich").replace("?", "poor") for x in lines]
+    (other / "test.csv").write_text("\n".join(flipped) + "\n")
+    finetune(settings(other, tmp_path / "run", seeds=[1, 2], task={"baselines": False}))
+    mine, former = (
+        json.loads((run / "results.json").read_text()) for run in (tmp_path / "run", finished)
+    )
+    assert mine["saved_seed"] == former["saved_seed"]
+    for a, b in zip(mine["seeds"], former["seeds"], strict=True):
+        assert a["best_epoch"] == b["best_epoch"]
+        assert a["test"]["mcc"] == pytest.approx(-b["test"]["mcc"])
+
+
+def test_test_split_is_predicted_once_a_seed(
+    task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = load_task(task_folder)
+    assert task.test is not None
+    seen = []
+    original = finetune_room.ClassifierModule.predict_split
+
+    def counted(self: object, split: object) -> object:
+        seen.append(split)
+        return original(self, split)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finetune_room.ClassifierModule, "predict_split", counted)
+    finetune(
+        settings(
+            task_folder, tmp_path / "run", trainer={"max_epochs": 2}, task={"baselines": False}
+        )
+    )
+    sizes = [len(s) for s in seen]  # type: ignore[arg-type]
+    assert sizes == [30, 30, 30, 33]
+
+
+def test_patience_stops_early_and_select_by_loss_keeps_the_lowest(
+    task_folder: Path, tmp_path: Path
+) -> None:
+    config = settings(
+        task_folder, tmp_path / "run", task={"select_by": "loss", "baselines": False},
+        trainer={"max_epochs": 30, "patience": 2}, optimizer={"lr": 5e-2},
+    )  # fmt: skip
+    results = finetune(config).results
+    (seed,) = results["seeds"]
+    assert seed["epochs"] == seed["best_epoch"] + 2 < 30
+    rows = [r for r in read_metrics(tmp_path / "run" / "metrics.csv") if r["split"] == "dev"]
+    assert min(rows, key=lambda r: r["loss_nats"])["epoch"] == seed["best_epoch"]
+
+
+def test_augmentation_weights_and_both_strands_run_and_are_saved(
+    task_folder: Path, tmp_path: Path
+) -> None:
+    config = settings(
+        task_folder, tmp_path / "run",
+        data={"rc_probability": 0.5, "substitution_probability": 0.05},
+        task={"strands": "both", "class_weights": "balanced", "label_smoothing": 0.1, "baselines": False},
+        model={"pooling": "mean"},
+    )  # fmt: skip
+    results = finetune(config).results
+    assert results["strands"] == "both"
+    saved = json.loads((tmp_path / "run" / "model" / "finetuning.json").read_text())
+    assert saved["strands"] == "both"
+    assert results["test"]["mcc"]["mean"] > 0.4
+
+
+def test_task_without_test_split_reports_dev_alone(task_folder: Path, tmp_path: Path) -> None:
+    config = settings(task_folder / "train.csv", tmp_path / "run", trainer={"max_epochs": 1})
+    results = finetune(config).results
+    assert results["test"] is None
+    assert "no dev split" in results["data"]["notes"][0]
+    assert results["dev"]["n"] + results["data"]["train"]["rows"] == 96
+    assert "test" not in results["baselines"]["majority"]
+
+
+# --- pretrained weights ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(7)
+    config = HyenaConfig(d_model=16, n_layers=2, max_seq_len=40, filter_dim=8)
+    folder = tmp_path_factory.mktemp("pretrained") / "model"
+    HyenaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def backbone_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder).backbone.state_dict()
+
+
+@pytest.mark.parametrize("strategy", ["full", "frozen", "lora"])
+def test_strategies_train_what_they_say(
+    strategy: str, task_folder: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    if strategy == "lora":
+        pytest.importorskip("peft")
+    config = settings(
+        task_folder, tmp_path / "run", strategy=strategy, model={"pretrained": str(pretrained)},
+        trainer={"max_epochs": 2}, task={"baselines": False},
+    )  # fmt: skip
+    results = finetune(config).results
+    before, after = backbone_of(pretrained), backbone_of(tmp_path / "run" / "model")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    if strategy == "frozen":
+        assert changed == set()
+    elif strategy == "lora":
+        assert changed == {
+            f"layers.{i}.{part}.weight"
+            for i in range(2)
+            for part in ("mixer.out_proj", "mlp.fc1", "mlp.fc2")
+        }
+    else:
+        assert len(changed) > 20
+    # The saved folder gives the predictions that were reported, adapters merged.
+    model = load_model(tmp_path / "run" / "model")
+    assert isinstance(model, HyenaForSequenceClassification)
+    task = load_task(task_folder)
+    assert task.test is not None
+    found = predict_probabilities(model, task.test.sequences, tokenizer=CharacterTokenizer())
+    mcc = matthews_corrcoef(task.test.labels, found.argmax(1))
+    assert mcc == pytest.approx(results["test"]["mcc"]["mean"])
+
+
+def test_every_adapter_gets_a_gradient(task_folder: Path, pretrained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    config = settings(
+        task_folder, tmp_path / "run", strategy="lora", model={"pretrained": str(pretrained)},
+        lora=LoraConfig(rank=2, dropout=0.0),
+    )  # fmt: skip
+    model = build_classifier(config, load_task(task_folder), seed=0)
+    logits = model(torch.randint(7, 11, (3, 20)))
+    logits.square().sum().backward()
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert sum("lora_" in n for n in trained) == 12
+    assert {n.split(".")[0] for n in trained if "lora_" not in n} == {"head"}
+    for name, parameter in trained.items():
+        assert parameter.grad is not None, name
+        if "lora_B" in name:
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_pretrained_weights_move_slower_than_the_head(
+    task_folder: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    config = settings(task_folder, tmp_path / "run", model={"pretrained": str(pretrained)})
+    task = load_task(task_folder)
+    module = finetune_room.ClassifierModule(
+        build_classifier(config, task, seed=0), config, task.dev,
+        tokenizer=CharacterTokenizer(), seed=0, total_steps=10,
+    )  # fmt: skip
+    optimizer = module.configure_optimizers()["optimizer"]
+    peaks = {p: g["initial_lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert set(peaks) == set(module.model.parameters())
+    assert {peaks[p] for p in module.model.head.parameters()} == {1e-2}
+    assert {round(peaks[p], 9) for p in module.model.backbone.parameters()} == {3e-3}
+
+
+def test_classifier_folder_can_be_fine_tuned_on(
+    finished: Path, task_folder: Path, tmp_path: Path
+) -> None:
+    config = settings(
+        task_folder, tmp_path / "run", model={"pretrained": str(finished / "model")},
+        trainer={"max_epochs": 1}, task={"baselines": False},
+    )  # fmt: skip
+    assert finetune(config).results["test"]["mcc"]["mean"] > 0.5
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_when_the_input_is_wrong(
+    task_folder: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    short = settings(task_folder, run, model={"max_seq_len": 20})
+    with pytest.raises(SequenceLengthError, match=r"train\.csv:\d+: the sequence has"):
+        finetune(short)
+    with pytest.raises(CheckpointError):
+        finetune(settings(task_folder, run, model={"pretrained": str(tmp_path / "nothing")}))
+    with pytest.raises(ConfigError, match="extend_max_seq_len needs model.pretrained"):
+        finetune(settings(task_folder, run, model={"extend_max_seq_len": 50}))
+    assert not run.exists()
+
+
+def test_full_folder_is_kept_unless_forced(task_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "mine.txt").write_text("x")
+    (run / "results.json").write_text("old")
+    config = settings(task_folder, run, trainer={"max_epochs": 1}, task={"baselines": False})
+    with pytest.raises(OutputError, match="not empty"):
+        finetune(config)
+    assert (run / "results.json").read_text() == "old"
+    config.force = True
+    finetune(config)
+    assert (run / "mine.txt").read_text() == "x"
+    assert json.loads((run / "results.json").read_text())["test"]["n"] == 33
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: ClassifierConfig(pooling="max"), "model.pooling='max'"),
+        (lambda: ClassifierConfig(head_dropout=1.0), "model.head_dropout"),
+        (lambda: ClassifierConfig(max_seq_len=-1), "model.max_seq_len"),
+        (lambda: LabelledDataConfig(batch_size=0), "data.batch_size"),
+        (lambda: LabelledDataConfig(dev_fraction=1.0), "data.dev_fraction"),
+        (lambda: LabelledDataConfig(rc_probability=2.0), "data.rc_probability"),
+        (lambda: ClassificationConfig(strands="all"), "task.strands='all'"),
+        (lambda: ClassificationConfig(select_by="test"), "task.select_by='test'"),
+        (lambda: ClassificationConfig(class_weights="x"), "task.class_weights"),
+        (lambda: ClassificationConfig(label_smoothing=1.0), "task.label_smoothing"),
+        (lambda: ClassificationConfig(n_resamples=-1), "task.n_resamples"),
+        (lambda: LoraConfig(rank=0), "lora.rank"),
+        (lambda: FinetuneOptimizerConfig(pretrained_lr_factor=0.0), "pretrained_lr_factor"),
+        (lambda: FinetuneTrainerConfig(max_epochs=0), "trainer.max_epochs"),
+        (lambda: FinetuneTrainerConfig(patience=0), "trainer.patience"),
+        (lambda: FinetuneTrainerConfig(devices=2), "one device"),
+        (lambda: FinetuneConfig(), "data.path"),
+        (lambda: FinetuneConfig(data=LabelledDataConfig(path="x"), seeds=[]), "seeds"),
+        (lambda: FinetuneConfig(data=LabelledDataConfig(path="x"), seeds=[1, 1]), "seeds"),
+        (lambda: FinetuneConfig(data=LabelledDataConfig(path="x"), strategy="half"), "strategy"),
+        (lambda: FinetuneConfig(data=LabelledDataConfig(path="x"), strategy="lora"), "pretrained"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(build: object, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build()  # type: ignore[operator]
+    assert says in str(caught.value)
+
+
+def test_missing_logger_package_is_one_sentence(
+    task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    from hyenadna.errors import BackendUnavailableError
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BackendUnavailableError, match="pip install"):
+        finetune(settings(task_folder, tmp_path / "a", logger=LoggerConfig(name="wandb")))
+    assert not (tmp_path / "a").exists()
+
+
+def test_divergence_is_reported_as_such(task_folder: Path, tmp_path: Path) -> None:
+    from hyenadna.errors import DataError
+
+    config = settings(
+        task_folder, tmp_path / "run", optimizer={"lr": 1e20}, trainer={"gradient_clip_norm": None}
+    )
+    with pytest.raises(DataError, match="diverged"):
+        finetune(config)
