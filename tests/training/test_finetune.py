@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -425,3 +427,53 @@ def test_divergence_is_reported_as_such(task_folder: Path, tmp_path: Path) -> No
     )
     with pytest.raises(DataError, match="diverged"):
         finetune(config)
+
+
+def test_interrupted_run_tests_nothing(
+    task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = finetune_room.ClassifierModule.training_step
+
+    def interrupted(self: finetune_room.ClassifierModule, batch: object, batch_idx: int) -> object:
+        if self.global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finetune_room.ClassifierModule, "training_step", interrupted)
+    result = finetune(settings(task_folder, tmp_path / "run", seeds=[1, 2]))
+    assert result.stopped == "SIGTERM"
+    assert result.results == {}
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "experiment", ["finetune_unstranded", "finetune_five_seeds", "finetune_smoke"]
+)
+def test_experiments_compose_and_build_a_model(experiment: str, task_folder: Path) -> None:
+    import hydra
+
+    from hyenadna.cli.schema import register_schema, to_dataclass
+    from hyenadna.resources import config_dir
+
+    register_schema("finetune", FinetuneConfig)
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = hydra.compose(
+            "finetune", [f"experiment={experiment}", f"data.path={task_folder}"]
+        )
+    config = to_dataclass(composed, FinetuneConfig)
+    config.model.max_seq_len = 64
+    with torch.device("meta"):
+        model = build_classifier(config, load_task(task_folder), seed=0)
+    assert next(model.parameters()).device.type == "meta"
+
+
+def test_core_promoters_run_from_the_real_folder(test_data: Path, tmp_path: Path) -> None:
+    config = settings(
+        test_data / "gue" / "prom" / "prom_core_tata", tmp_path / "run",
+        trainer={"max_epochs": 1}, data={"batch_size": 64}, task={"baselines": False},
+    )  # fmt: skip
+    results = finetune(config).results
+    assert results["test"]["n"] == 613
+    assert results["data"]["dropped"] == {"train_in_dev": 8, "train_in_test": 16, "dev_in_test": 2}
+    assert results["test"]["mcc"]["mean"] > 0.2
