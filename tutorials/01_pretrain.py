@@ -50,7 +50,7 @@ codes = np.concatenate(
     [genome.codes(Interval(name, 0, length)) for name, length in genome.contigs.items()]
 )
 frequency = np.bincount(codes, minlength=5)[:4] / (codes < 4).sum()
-print(dict(zip("ACGT", frequency.round(3), strict=True)))
+print("  ".join(f"{base} {f:.3f}" for base, f in zip("ACGT", frequency, strict=True)))
 print(f"entropy {-(frequency * np.log2(frequency)).sum():.4f} bits per base")
 
 # %% [markdown]

@@ -117,6 +117,6 @@ figure.tight_layout()
 centre, ref = 500, real[500].upper()
 contexts = {base: real[:centre] + base + real[centre + 1 :] for base in "ACGT"}
 by_base = dict(zip(contexts, score_sequences(model, contexts.values(), rc=True), strict=True))
-for base in "ACGT":
+for base in sorted(set("ACGT") - {ref}):
     llr = by_base[base].log_likelihood - by_base[ref].log_likelihood
     print(f"{ref}>{base}  llr {llr:+.3f} nats")
