@@ -43,10 +43,8 @@ class HyenaOperator(nn.Module):
         """Map (B, L, D) to (B, L, D)."""
         length = x.shape[1]
         k, bias = cast(tuple[torch.Tensor, torch.Tensor], self.filter(length))
-        # The projection writes channel-first: the convolutions below read rows along L.
-        projected = (
-            torch.matmul(self.in_proj.weight, x.transpose(1, 2)) + self.in_proj.bias[:, None]
-        )
+        # One copy to channel-first: the convolutions below read rows along L.
+        projected = self.in_proj(x).transpose(1, 2).contiguous()
         *gates, v = self.short_conv(projected)[..., :length].chunk(self.order + 1, dim=1)
         for j in range(self.order - 2):
             v = fftconv(gates[self.order - 1 - j] * v, k[j], bias[j])

@@ -32,9 +32,7 @@ from hyenadna.training.schedules import build_scheduler
 
 FINETUNE_COLUMNS = ("seed", "epoch", "loss_nats", *METRICS, "lr", "sequences_per_s")
 
-# Linear layers that the operator calls as modules. in_proj is none: the operator multiplies with its weight directly,
-# so an adapter around it would be ignored without a word.
-_LORA_TARGETS = ["mixer.out_proj", "mlp.fc1", "mlp.fc2"]
+_LORA_TARGETS = ["mixer.in_proj", "mixer.out_proj", "mlp.fc1", "mlp.fc2"]
 
 
 def freeze_backbone(model: HyenaForSequenceClassification) -> None:

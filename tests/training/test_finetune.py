@@ -284,7 +284,7 @@ def test_strategies_train_what_they_say(
         assert changed == {
             f"layers.{i}.{part}.weight"
             for i in range(2)
-            for part in ("mixer.out_proj", "mlp.fc1", "mlp.fc2")
+            for part in ("mixer.in_proj", "mixer.out_proj", "mlp.fc1", "mlp.fc2")
         }
     else:
         assert len(changed) > 20
@@ -308,7 +308,7 @@ def test_every_adapter_gets_a_gradient(task_folder: Path, pretrained: Path, tmp_
     logits = model(torch.randint(7, 11, (3, 20)))
     logits.square().sum().backward()
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    assert sum("lora_" in n for n in trained) == 12
+    assert sum("lora_" in n for n in trained) == 16
     assert {n.split(".")[0] for n in trained if "lora_" not in n} == {"head"}
     for name, parameter in trained.items():
         assert parameter.grad is not None, name
