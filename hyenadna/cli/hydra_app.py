@@ -30,6 +30,7 @@ _FLAGS = {
     "-cn": True, "--hydra-help": False, "--shell-completion": False, "-sc": False,
     "--experimental-rerun": True,
 }  # fmt: skip
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def run_hydra_command(
     ConfigError
         A setting or option is unknown or has an impossible value.
     """
-    _check_flags(words)
+    arranged = _arrange(words)
     register_schema(command, schema)
     statuses: list[int] = []
     failures: list[HyenaDNAError] = []
@@ -99,7 +100,7 @@ def run_hydra_command(
 
     entry = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(job)
     asked_for_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    with _hydra_environment([user_argv[0], *words]):
+    with _hydra_environment([user_argv[0], *arranged]):
         try:
             entry()
         except (HydraException, OmegaConfBaseException) as error:
@@ -128,23 +129,36 @@ def _hydra_environment(argv: list[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = former
 
 
-def _check_flags(words: Sequence[str]) -> None:
-    # Hydra's own parser prints a page of usage for an unknown option.
+def _arrange(words: Sequence[str]) -> list[str]:
+    """Check the words and put options before settings: Hydra's parser wants all settings in one row.
+
+    Raises
+    ------
+    ConfigError
+        An option is unknown, or lacks its value, or a word is no setting; Hydra's parser would print a page of usage.
+    """
+    options: list[str] = []
+    settings: list[str] = []
     value_expected = False
     for word in words:
-        if value_expected:
-            value_expected = False
-            continue
         name, equals, _ = word.partition("=")
-        if word.startswith("-") and name not in _FLAGS:
-            raise ConfigError(
-                f"unknown option {name!r}; settings are written key=value, without dashes"
-            )
-        if not word.startswith("-") and not equals and not word.startswith("~"):
+        if value_expected or (options[-1:] == ["--info"] and word in _INFO):
+            options.append(word)
+            value_expected = False
+        elif word.startswith("-"):
+            if name not in _FLAGS:
+                raise ConfigError(
+                    f"unknown option {name!r}; settings are written key=value, without dashes"
+                )
+            options.append("--info" if word == "-i" else word)
+            value_expected = _FLAGS[name] and not equals
+        elif equals or word.startswith("~"):
+            settings.append(word)
+        else:
             raise ConfigError(f"{word!r} is no setting; settings are written key=value")
-        value_expected = _FLAGS.get(name, False) and not equals
     if value_expected:
         raise ConfigError(f"option {words[-1]!r} needs a value, such as --cfg job")
+    return [*options, "--", *settings] if settings else options
 
 
 def complete_override(command: str, schema: type[Any], incomplete: str) -> list[str]:

@@ -1,0 +1,88 @@
+"""Every config file composes, fits its schema and builds its model, and each says what it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+
+from hyenadna.cli.schema import register_schema, to_dataclass
+from hyenadna.models import NAMED_SIZES, HyenaForCausalLM
+from hyenadna.resources import config_dir
+from hyenadna.training.config import PretrainConfig
+from hyenadna.training.schedules import LengthPlan
+
+CONFIGS = config_dir()
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+EXPERIMENTS = [p.stem for p in (CONFIGS / "experiment").glob("*.yaml") if "finetune" not in p.stem]
+OPTIONS = [
+    f"{p.parent.name}={p.stem}" for p in FILES
+    if p.parent.parent == CONFIGS and p.parent.name in (
+        "model", "data", "task", "optimizer", "schedule", "length_warmup", "callbacks", "logger",
+    )
+]  # fmt: skip
+
+
+def composed(*overrides: str) -> PretrainConfig:
+    register_schema("pretrain", PretrainConfig)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return to_dataclass(compose("pretrain", list(overrides)), PretrainConfig)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(CONFIGS).as_posix())
+def test_every_file_is_yaml_and_begins_with_what_it_is(path: Path) -> None:
+    assert path.read_text().startswith("# ")
+    assert yaml.safe_load(path.read_text()) is not None
+
+
+def test_folder_holds_no_python() -> None:
+    assert not [p for p in CONFIGS.rglob("*") if p.is_file() and p.suffix != ".yaml"]
+
+
+def test_default_run_suits_a_laptop() -> None:
+    config = composed()
+    assert config.data.seq_len <= 1024
+    assert config.data.seq_len * config.data.global_batch_size <= 2**15
+    assert config.data.fasta == "bundled:scerevisiae/genome.2bit"
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_fits_the_schema(option: str) -> None:
+    fasta = (
+        ["data.fasta=x.fa"] if option.startswith("data=") and "scerevisiae" not in option else []
+    )
+    if option.startswith("task=") and option != "task=causal_lm":
+        pytest.skip("a task of fine-tuning")
+    composed(option, *fasta)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_builds_its_model_and_plan(name: str) -> None:
+    config = composed(f"experiment={name}", "data.fasta=x.fa")
+    with torch.device("meta"):
+        model = HyenaForCausalLM(config.model.hyena_config())
+    assert config.data.seq_len <= model.config.max_seq_len
+    plan = LengthPlan(
+        config.data.seq_len, config.data.global_batch_size, config.trainer.max_steps, config.length_warmup
+    )  # fmt: skip
+    assert plan.at(config.trainer.max_steps - 1).seq_len == config.data.seq_len
+
+
+@pytest.mark.parametrize("name", sorted(NAMED_SIZES))
+def test_named_models_are_the_published_sizes(name: str) -> None:
+    model = composed(f"model={name.replace('-', '_')}").model
+    assert (model.d_model, model.n_layers, model.max_seq_len) == NAMED_SIZES[name]
+
+
+def test_parameter_counts_in_the_comments_are_true() -> None:
+    for path in (CONFIGS / "model").glob("*.yaml"):
+        words: list[Any] = path.read_text().splitlines()[0].split()
+        if "parameters." in words:
+            said = float(words[words.index("M") - 1])
+            with torch.device("meta"):
+                model = HyenaForCausalLM(composed(f"model={path.stem}").model.hyena_config())
+            assert model.n_parameters() / 1e6 == pytest.approx(said, rel=0.12), path.stem
