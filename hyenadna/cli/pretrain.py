@@ -100,7 +100,8 @@ def _run(config: PretrainConfig, invocation: Invocation) -> int:
         result = train(config, packing_progress=progress)
     if result.report:
         _summarize(result)
-    return 0 if result.stopped is None else 130
+    # A time limit is what the user asked for; a signal is told to the shell in its usual numbers.
+    return {"SIGINT": 130, "SIGTERM": 143}.get(result.stopped or "", 0)
 
 
 def _forget_foreign_splits(config: PretrainConfig, overrides: tuple[str, ...]) -> None:
