@@ -6,7 +6,6 @@ in `hyenadna.training.metrics_log`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 import yaml
 
-from hyenadna.errors import ConfigError, FileFormatError, OutputError
+from hyenadna.errors import ConfigError, OutputError
 from hyenadna.io.atomic import atomic_path, output_errors
 
 
@@ -183,32 +182,6 @@ def open_run_folder(path: str) -> RunFolder:
             f"resume={path} cannot be resumed: the run stopped before its first checkpoint; start it anew with force=true"
         )
     return run
-
-
-def file_checksum(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, as 64 hexadecimal digits.
-
-    Raises
-    ------
-    FileFormatError
-        The file cannot be read.
-    """
-    try:
-        with open(path, "rb") as handle:
-            return (
-                hashlib.file_digest(handle, "sha256").hexdigest()
-                if sys.version_info >= (3, 11)
-                else _sha256(handle)
-            )
-    except OSError as error:
-        raise FileFormatError(f"cannot be read ({error.strerror})", path=path) from error
-
-
-def _sha256(handle: Any) -> str:
-    digest = hashlib.sha256()
-    while block := handle.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def environment() -> dict[str, Any]:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from hyenadna.errors import ConfigError, FileFormatError, OutputError
+from hyenadna.errors import ConfigError, OutputError
 from hyenadna.training import run_folder as rf
 
 
@@ -92,16 +91,6 @@ def test_config_and_report_are_written_readably(tmp_path: Path) -> None:
     run.write_report({"x": 1})
     run.write_report({"x": 2})
     assert json.loads(run.report.read_text()) == {"x": 2}
-
-
-def test_checksum_is_sha256_and_a_missing_file_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "x"
-    file.write_bytes(b"ACGT" * 1000)
-    assert rf.file_checksum(file) == hashlib.sha256(b"ACGT" * 1000).hexdigest()
-    with file.open("rb") as handle:
-        assert rf._sha256(handle) == rf.file_checksum(file)
-    with pytest.raises(FileFormatError, match="missing"):
-        rf.file_checksum(tmp_path / "missing")
 
 
 def test_environment_names_machine_and_versions() -> None:
