@@ -23,7 +23,7 @@ demo: $(STAMP)  ## Pretrain, fine-tune and score on the bundled yeast genome (ab
 	$(BIN)/hyenadna demo
 
 test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
 
 check: $(STAMP)  ## Lint, types and the import contract
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ A `HyenaDNAError` is the user's to mend: one sentence on stderr, status 2. Anyth
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hyenadna.cli import datasets
 from hyenadna.errors import HyenaDNAError
 
 __all__ = ["app", "main", "run"]
@@ -21,14 +21,24 @@ __all__ = ["app", "main", "run"]
 # Typer carries its own copy of click from 0.26 on: take the exception's base from Typer, whichever copy it uses.
 _ClickException: type[Any] = typer.BadParameter.__mro__[2]
 
-_VERBS = ("pretrain", "finetune", "evaluate", "score", "pack", "convert", "info", "demo")
+_VERBS = {
+    "demo": "The main job on bundled data: start here.",
+    "pretrain": "Train a language model on genomes.",
+    "finetune": "Train a classifier on labelled sequences.",
+    "evaluate": "Held-out bits per base, or a classifier's metrics.",
+    "score": "Log-likelihoods of sequences and regions.",
+    "pack": "FASTA to .2bit.",
+    "convert": "Model folders to and from the published layouts.",
+    "info": "Versions, devices, backends, cache.",
+}
 
 app = typer.Typer(
     name="hyenadna",
     help="Long-context DNA language models: pretrain on genomes, fine-tune on labelled sequences, score anything.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # Rich would rewrap the examples, which are there to be copied
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -52,22 +62,11 @@ def _root(
     pass
 
 
-for _verb in _VERBS:
-    try:
-        _module = importlib.import_module(f"hyenadna.cli.{_verb}")
-    except ModuleNotFoundError as _missing:  # while the verbs are being built
-        if _missing.name != f"hyenadna.cli.{_verb}":
-            raise
-        continue
-    app.command(_verb, context_settings=getattr(_module, "CONTEXT_SETTINGS", {}))(
-        getattr(_module, _verb)
-    )
-try:
-    from hyenadna.cli import datasets as _datasets
-
-    app.add_typer(_datasets.app, name="datasets")
-except ImportError:
-    pass
+for _verb, _summary in _VERBS.items():
+    _module = importlib.import_module(f"hyenadna.cli.{_verb}")
+    _settings = getattr(_module, "CONTEXT_SETTINGS", {})
+    app.command(_verb, short_help=_summary, context_settings=_settings)(getattr(_module, _verb))
+app.add_typer(datasets.app, name="datasets")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,11 +95,11 @@ def main(argv: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return 130
-    except BrokenPipeError:
-        # The reader went away (`| head`): not an error. Keep the interpreter from complaining at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except SystemExit as leave:
+        # Typer leaves this way when the reader of a pipe has gone (`| head`).
+        if isinstance(leave.__context__, BrokenPipeError):
+            return 141
+        raise
     return result if isinstance(result, int) else 0
 
 
@@ -111,4 +110,8 @@ def _fail(sentence: str) -> int:
 
 def run() -> None:
     """Entry point of the ``hyenadna`` command."""
+    # A small model's operations take microseconds. Where other programs share the cores, OpenMP's waiting threads would spin
+    # their time slices away, and a step of 70 ms was seen to take seconds. Read when torch is loaded.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,18 +53,10 @@ def finetune(
 
     All settings are described in hyenadna/training/finetune_config.py.
     """
-    _let_threads_wait_quietly()
     from hyenadna.cli.hydra_app import run_hydra_command
     from hyenadna.training.finetune_config import FinetuneConfig
 
     return run_hydra_command("finetune", FinetuneConfig, _run, overrides or [])
-
-
-def _let_threads_wait_quietly() -> None:
-    # A small model's operations take microseconds. Where another program shares the cores, OpenMP's waiting threads
-    # otherwise spin away their time slices, and a step of 70 ms was seen to take seconds. Read when torch is loaded.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def _run(config: FinetuneConfig, _invocation: Invocation) -> int:
