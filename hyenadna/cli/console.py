@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -43,13 +42,3 @@ def packing_progress() -> Iterator[Callable[[int], None]]:
     finally:
         if started and console.is_terminal:
             bar.stop()
-
-
-def let_threads_wait_quietly() -> None:
-    """Keep OpenMP's waiting threads from spinning for long; call it before torch is imported.
-
-    A small model's operations take microseconds. Where another program shares the cores, spinning threads use up their
-    time slices while the others have to wait.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")

@@ -65,9 +65,7 @@ def pretrain(
 
     All settings are described in hyenadna/training/config.py.
     """  # noqa: D301 - the backspaces are Click's marks for "do not rewrap"
-    from hyenadna.cli.console import let_threads_wait_quietly
 
-    let_threads_wait_quietly()
     from hyenadna.cli.hydra_app import run_hydra_command
     from hyenadna.training.config import PretrainConfig
 
