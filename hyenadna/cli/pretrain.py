@@ -65,7 +65,6 @@ def pretrain(
 
     All settings are described in hyenadna/training/config.py.
     """  # noqa: D301 - the backspaces are Click's marks for "do not rewrap"
-
     from hyenadna.cli.hydra_app import run_hydra_command
     from hyenadna.training.config import PretrainConfig
 
