@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -116,13 +117,17 @@ def run_hydra_command(
 
 @contextmanager
 def _hydra_environment(argv: list[str]) -> Iterator[None]:
-    """Give Hydra its words, and have it raise errors instead of printing them and leaving."""
+    """Give Hydra its words, have it raise errors instead of printing them and leaving, and undo its logging (``--info``)."""
     former_argv, former = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    root = logging.getLogger()
+    former_handlers, former_level = list(root.handlers), root.level
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
     try:
         yield
     finally:
         sys.argv = former_argv
+        root.handlers[:] = former_handlers
+        root.setLevel(former_level)
         if former is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -243,3 +244,11 @@ def test_real_chromosome_as_in_the_readme(
              "data.validation_tokens=2048", "run_dir=run"]  # fmt: skip
     assert main(["pretrain", *words]) == 0
     assert train_losses("run")[-1] < train_losses("run")[0]
+
+
+def test_hydras_logging_does_not_outlive_its_call(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level)
+    main(["pretrain", "--info", "searchpath"])
+    assert "hydra" in capsys.readouterr().out
+    assert (list(root.handlers), root.level) == before
