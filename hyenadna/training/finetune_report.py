@@ -99,6 +99,7 @@ def plot_curves(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -114,6 +115,8 @@ def plot_curves(
     left.set(xlabel="epoch", ylabel="loss, nats")
     right.set(xlabel="epoch", ylabel="Matthews correlation on dev")
     left.legend(frameon=False)
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title, fontsize="medium")
     with atomic_path(path, force=True) as temporary:
         figure.savefig(temporary, dpi=120, format="png")

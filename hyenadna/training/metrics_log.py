@@ -134,6 +134,7 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -151,6 +152,12 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
         if points:
             axes.plot(*zip(*points, strict=True), label=split, **style)
     axes.axhline(2.0, color="0.6", linewidth=0.8, linestyle=":", label="uniform over A, C, G, T")
+    # The first steps fall from log2 of the vocabulary; shown whole, they would flatten everything that matters.
+    settled = [r["bits_per_base"] for r in rows[len(rows) // 5 :] if "bits_per_base" in r]
+    if settled:
+        low, high = min(settled), max([*settled, 2.0])
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
+    axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("tokens read")
     axes.set_ylabel("bits per base")
     axes.set_title(title)
