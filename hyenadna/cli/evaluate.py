@@ -37,7 +37,8 @@ def evaluate(
         str | None, typer.Option("--bed", "-b", help="Score the regions of a BED file instead.")
     ] = None,
     markov_order: Annotated[
-        int, typer.Option(help="Highest order of the Markov baselines, 0 to 12; -1 for none.")
+        int,
+        typer.Option(min=-1, max=12, help="Highest order of the Markov baselines; -1 for none."),
     ] = 11,
     window: Annotated[
         int | None,
@@ -48,7 +49,8 @@ def evaluate(
         typer.Option(help="Bases at a window's front that are only read (default: a quarter)."),
     ] = None,
     max_bases: Annotated[
-        int | None, typer.Option(help="Score about so many evenly spread bases (default: all).")
+        int | None,
+        typer.Option(min=1, help="Score about so many evenly spread bases (default: all)."),
     ] = None,
     input_path: Annotated[
         str | None,

@@ -31,7 +31,7 @@ def finetune(
         ),
     ] = None,
 ) -> int:
-    r"""Fine-tune a classifier on labelled sequences, choose it on dev, test it once.
+    """Fine-tune a classifier on labelled sequences, choose it on dev, test it once.
 
     Without model.pretrained a small classifier is trained from random weights. Results in runs/finetune/<time>.
 
@@ -52,7 +52,7 @@ def finetune(
       hyenadna finetune data.train=my.tsv data.label_column=class --cfg job
 
     All settings are described in hyenadna/training/finetune_config.py.
-    """
+    """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from hyenadna.cli.hydra_app import run_hydra_command
     from hyenadna.training.finetune_config import FinetuneConfig
 

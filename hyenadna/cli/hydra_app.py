@@ -34,6 +34,9 @@ _FLAGS = {
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
+_CFG = ("job", "hydra", "all")
+
+
 @dataclass(frozen=True)
 class Invocation:
     """What a task is told about its call besides the settings.
@@ -148,6 +151,8 @@ def _arrange(words: Sequence[str]) -> list[str]:
     for word in words:
         name, equals, _ = word.partition("=")
         if value_expected or (options[-1:] == ["--info"] and word in _INFO):
+            if options[-1] in ("--cfg", "-c") and word not in _CFG:
+                raise ConfigError(f"option --cfg {word!r}: expected one of {', '.join(_CFG)}")
             options.append(word)
             value_expected = False
         elif word.startswith("-"):

@@ -7,6 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,11 +89,12 @@ def score(
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from rich.console import Console
 
-    from hyenadna.errors import ConfigError
+    from hyenadna.errors import ConfigError, OutputError
     from hyenadna.inference.inputs import ReferenceInput, read_reference, read_sequences
     from hyenadna.inference.likelihood import resolve_windows, score_sequences
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
     from hyenadna.io import check_output, open_output
+    from hyenadna.resources import resolve
 
     console = Console(stderr=True, quiet=quiet)
     if (fasta is None) == (input_path is None):
@@ -108,6 +110,15 @@ def score(
     record_path = (
         None if output == "-" or output.startswith(("/dev/", "/proc/")) else f"{output}.json"
     )
+    for given in (fasta, bed, input_path):
+        if (
+            given not in (None, "-")
+            and output != "-"
+            and Path(output).resolve() == resolve(str(given)).resolve()
+        ):
+            raise OutputError(
+                f"{output} is an input of this command; choose another name for the output"
+            )
     check_output(output, force=force, folder=False)
     if record_path:
         check_output(record_path, force=force, folder=False)

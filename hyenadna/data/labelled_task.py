@@ -232,7 +232,10 @@ def _cut_dev(train: LabelledSet, fraction: float, seed: int) -> tuple[LabelledSe
 def _check_classes(train: LabelledSet, dev: LabelledSet, names: Sequence[str]) -> None:
     for split, name in ((train, "train"), (dev, "dev")):
         if len(split) == 0:
-            raise DataError(f"the {name} split is empty; expected labelled sequences in it")
+            raise DataError(
+                f"no sequence is left in the {name} split once those that stand in later splits too are left out; "
+                "expected some (data.drop_leaks=false keeps them)"
+            )
     missing = sorted(set(range(len(names))) - set(train.labels.tolist()))
     if missing:
         raise DataError(

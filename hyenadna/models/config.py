@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,16 @@ class HyenaConfig:
             raise ConfigError(
                 f"model filter_emb_dim={self.filter_emb_dim} is even; it is 1 + 2·bands, so odd"
             )
+        for name in ("initializer_range", "layer_norm_eps"):
+            value = getattr(self, name)
+            if not 0.0 < value < math.inf:
+                raise ConfigError(f"model {name}={value!r} is impossible; a number > 0 is needed")
+        for name in ("filter_freq", "filter_shift"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise ConfigError(
+                    f"model {name}={value!r} is impossible; a finite number is needed"
+                )
         for name in ("embed_dropout", "resid_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"model {name}={getattr(self, name)!r} is impossible; 0 ≤ p < 1")

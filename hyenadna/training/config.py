@@ -466,6 +466,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         require("seed", self.seed, 0 <= self.seed < 2**32, "an integer from 0 to 2³² − 1 is needed")
+        for name in ("run_dir", "resume"):
+            require(name, getattr(self, name), getattr(self, name) != "", "a folder is needed")
 
 
 def to_plain(config: Any) -> dict[str, Any]:

@@ -130,7 +130,8 @@ def finetune(config: FinetuneConfig) -> FinetuneResult:
     config = copy.deepcopy(config)
     config.trainer.devices = 1  # 0 would take every GPU there is
     require_logger(config.logger)
-    build_trainer(config.trainer, loggers=(), callbacks=())  # refuses impossible hardware
+    with quiet_lightning():
+        build_trainer(config.trainer, loggers=(), callbacks=())  # refuses impossible hardware
     planned = plan_run_folder("finetune", config.run_dir, force=config.force)
     # Built before the data are read: a wrong model is found before a large table, and it knows its longest input.
     limit = _max_seq_len(config.model)

@@ -275,6 +275,7 @@ class FinetuneConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
+        require("run_dir", self.run_dir, self.run_dir != "", "a folder is needed")
         strategies = ("full", "frozen", "lora")
         require(
             "strategy",

@@ -107,6 +107,10 @@ def _pretrain(
         run, start_step = plan_run_folder("pretrain", config.run_dir, force=config.force), 0
     tokenizer = CharacterTokenizer()
     model = build_language_model(config.model, seed=config.seed, load=not config.resume)
+    if model.config.vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            f"model.vocab_size={model.config.vocab_size} is too small: nucleotides have {tokenizer.vocab_size} token ids"
+        )
     if config.data.seq_len > model.config.max_seq_len:
         raise ConfigError(
             f"data.seq_len={config.data.seq_len} exceeds the model's max_seq_len of {model.config.max_seq_len}; choose "

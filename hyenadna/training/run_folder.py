@@ -175,8 +175,12 @@ def open_run_folder(path: str) -> RunFolder:
         It is no run folder, or the run has saved no checkpoint yet.
     """
     run = RunFolder(Path(path).expanduser())
-    if not run.config.is_file():
-        raise ConfigError(f"resume={path} is no run folder: it has no config.yaml")
+    if not path or not run.config.is_file():
+        raise ConfigError(f"resume={path!s} is no run folder: it has no config.yaml")
+    if (run.root / "results.json").exists() or (run.root / "predictions.csv").exists():
+        raise ConfigError(
+            f"resume={path} is a fine-tuning run; only pretraining runs can be resumed"
+        )
     if not run.checkpoint.is_file():
         raise ConfigError(
             f"resume={path} cannot be resumed: the run stopped before its first checkpoint; start it anew with force=true"

@@ -320,3 +320,13 @@ def test_real_chromosome(model: str, test_data: Path, capsys: pytest.CaptureFixt
     )
     assert "nothing to score" in _refused(capsys, "-m", model, "-f", fasta, "-r", "20:1-1000")
     assert "did you mean 20" in _refused(capsys, "-m", model, "-f", fasta, "-r", "chr20:1-1000")
+
+
+def test_an_input_is_never_overwritten(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads = tmp_path / "reads.fa"
+    reads.write_text(">a\nACGTACGT\n")
+    assert main(["score", "-m", model, "-i", str(reads), "-o", str(reads), "--force"]) == 2
+    assert "is an input of this command" in capsys.readouterr().err
+    assert reads.read_text() == ">a\nACGTACGT\n"

@@ -106,7 +106,7 @@ def test_class_that_only_leaked_rows_had_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="no training sequence is left of class '1'"):
         load_task(folder)
     table(folder / "train.csv", ("GAGA", 0), ("GAGG", 1))
-    with pytest.raises(DataError, match="the train split is empty"):
+    with pytest.raises(DataError, match="no sequence is left in the train split"):
         load_task(folder)
 
 
