@@ -1,1 +1,1 @@
-"""Placeholder docstring: the owner of this room replaces it."""
+"""What is learned and how it is judged: losses, predictions and metrics, and the baselines that a model has to beat."""

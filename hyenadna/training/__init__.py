@@ -1,1 +1,5 @@
-"""Placeholder docstring: the owner of this room replaces it."""
+"""Training on Lightning: `pretrain` and `finetune` turn settings (plain dataclasses) into run folders.
+
+The one room that knows Lightning. A batch of pretraining is a pure function of its step, which is what makes resuming and several
+processes exact.
+"""
