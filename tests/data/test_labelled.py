@@ -66,7 +66,12 @@ def test_other_columns_can_be_named(tmp_path: Path) -> None:
         ("a.csv", b"sequence,label\nACGT,1\nMKVL,1\n", SequenceError, "a.csv:3"),
         ("a.csv", b'sequence,label\n"ACGT,1\n', FileFormatError, "cannot be read"),
         ("a.csv", b"sequence,label\n\xff\xfe,1\n", FileFormatError, "not text"),
-        ("a.csv.gz", gzip.compress(b"sequence,label\nACGT,1\n" * 99)[:-9], FileFormatError, "gzip"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"sequence,label\nACGT,1\n" * 99, mtime=0)[:-9],
+            FileFormatError,
+            "gzip",
+        ),
         ("a.csv.gz", b"sequence,label\nACGT,1\n", FileFormatError, "gzip"),
         ("a.parquet", b"x", FileFormatError, "suffix '.parquet'"),
         ("a.fa", b">x\nACGT\n", FileFormatError, "record 1, 'x', has no label"),
