@@ -1,0 +1,199 @@
+"""Which kernels run, with which tiles: one function of the shapes, the dtype and the device's limits.
+
+`plan_fftconv` is a pure function, so that a choice can be looked at, and tested, without the device.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["DeviceLimits", "GroupPlan", "TilePlan", "device_limits", "plan_fftconv"]
+
+MAX_LENGTH = 4_194_304
+_TILE_LIMIT = 8192
+
+
+@dataclass(frozen=True)
+class DeviceLimits:
+    """What a GPU offers to one kernel.
+
+    Attributes
+    ----------
+    n_sm : int
+        Multiprocessors.
+    shared_bytes : int
+        Shared memory that one program may use: 232,448 on Hopper and data-center Blackwell, 166,912 on A100, 101,376 on
+        consumer Ampere, Ada and Blackwell.
+    l2_bytes : int
+        Second-level cache.
+    """
+
+    n_sm: int
+    shared_bytes: int
+    l2_bytes: int
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Rows that fit on chip, as (n1, n2) matrices, `rows` of them side by side; one pass over memory.
+
+    `forward_rows` and `backward_rows` are the rows of the batch that one program walks over, in tiles of `rows`.
+    """
+
+    n1: int
+    n2: int
+    rows: int
+    forward_rows: int
+    backward_rows: int
+    num_warps: int
+    forward_stages: int
+    backward_stages: int
+    hold: bool
+
+    @property
+    def length(self) -> int:
+        """Transform length N ≥ L."""
+        return self.n1 * self.n2
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """Long rows as (n1, na·nb) matrices; each group of `members` programs convolves one channel at a time.
+
+    m1 is n1 padded to blocks of `block`; outer stages take `tile` columns, inner ones `rows` inner transforms at a time.
+    """
+
+    n1: int
+    m1: int
+    block: int
+    na: int
+    nb: int
+    rows: int
+    tile: int
+    groups: int
+    members: int
+    num_warps: int
+
+    @property
+    def length(self) -> int:
+        """Transform length N ≥ L."""
+        return self.n1 * self.na * self.nb
+
+    def workspace_bytes(self, dtype: torch.dtype, *, backward: bool) -> int:
+        """Return the bytes of workspace of one call; the same for any batch and, nearly, any length."""
+        operand = 2 if dtype != torch.float32 else 4
+        planes = 2 * operand * (3 if backward else 2) + (8 if backward else 0)
+        return self.groups * self.length * planes
+
+
+@functools.lru_cache(maxsize=16)
+def device_limits(device: torch.device) -> DeviceLimits:
+    """Read the limits of a CUDA device; those of an H100 for the CPU, where kernels run only under Triton's interpreter."""
+    if device.type != "cuda":
+        return DeviceLimits(n_sm=132, shared_bytes=232_448, l2_bytes=50 * 2**20)
+    properties = torch.cuda.get_device_properties(device)
+    shared = getattr(properties, "shared_memory_per_block_optin", 101_376)
+    return DeviceLimits(properties.multi_processor_count, shared, properties.L2_cache_size)
+
+
+def plan_fftconv(
+    batch: int,
+    width: int,
+    length: int,
+    dtype: torch.dtype,
+    limits: DeviceLimits,
+    *,
+    backward: bool = False,
+) -> TilePlan | GroupPlan:
+    """Choose the kernels for signals (batch, width, length).
+
+    Raises
+    ------
+    ValueError
+        The length is beyond 4,194,304.
+    """
+    if length > MAX_LENGTH:
+        raise ValueError(
+            f"the length is {length:,}; the Triton kernels take up to {MAX_LENGTH:,}: use backend='torch'"
+        )
+    exact = dtype == torch.float32
+    if length <= (2048 if exact else _TILE_LIMIT) and not (
+        length > 4096 and limits.shared_bytes < 140_000
+    ):
+        return _tile_plan(batch, width, length, limits, exact=exact)
+    return _group_plan(batch, width, length, limits, exact=exact, backward=backward)
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def _tile_plan(
+    batch: int, width: int, length: int, limits: DeviceLimits, *, exact: bool
+) -> TilePlan:
+    n1 = 128 if length > 4096 else 64
+    n2 = _power_of_two(-(-length // n1))
+    columns = max(n2, 16 if exact or length > 512 else 32)
+    rows = columns // n2
+    # Enough programs to fill the device several times over, and long walks, which reuse tables and spectra.
+    tiles = -(-batch // rows)
+    wanted = max(1, min(tiles, (width * tiles) // (limits.n_sm * 12)))
+    walk = min(16, _power_of_two(wanted + 1) // 2)
+    return TilePlan(
+        n1=n1,
+        n2=n2,
+        rows=rows,
+        forward_rows=walk,
+        backward_rows=walk,
+        num_warps=8 if n1 == 128 else 4,
+        forward_stages=2,
+        backward_stages=1,
+        hold=columns <= 32,
+    )
+
+
+def _group_plan(
+    batch: int,
+    width: int,
+    length: int,
+    limits: DeviceLimits,
+    *,
+    exact: bool,
+    backward: bool,
+) -> GroupPlan:
+    na = 64
+    nb = 4
+    columns = 16 if exact else 32
+    while nb < 32 and -(-length // (na * nb)) > 64:
+        nb *= 2
+    if length > 256 * 1024:
+        nb = columns = 64
+    if exact:
+        nb = columns = min(nb, 32)
+    n1 = -(-length // (na * nb))
+    m1 = max(16, _power_of_two(n1))
+    block = min(m1, 64)
+    tile = 32 if exact else 64
+    members_per_sm = 1 if exact else 2
+    programs = limits.n_sm * members_per_sm
+    # Every group's row, spectrum and gradient should stay in the L2 cache together.
+    operand = 4 if exact else 2
+    row_bytes = n1 * na * nb * (2 * operand * (3 if backward else 2) + (8 if backward else 0))
+    groups = max(1, min(width, programs, int(0.6 * limits.l2_bytes) // row_bytes))
+    members = max(1, min(programs // groups, na * nb // tile))
+    groups = min(width, programs // members)
+    return GroupPlan(
+        n1=n1,
+        m1=m1,
+        block=block,
+        na=na,
+        nb=nb,
+        rows=max(1, columns // nb),
+        tile=tile,
+        groups=groups,
+        members=members,
+        num_warps=4,
+    )

@@ -1,0 +1,126 @@
+"""Compile the kernels for a GPU that is not here, and read what they need: registers, spills, shared memory, matrix instructions."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from hyenadna.ops.fftconv import group_kernels, tile_kernels
+from hyenadna.ops.fftconv.plan import DeviceLimits, GroupPlan, TilePlan, plan_fftconv
+from hyenadna.ops.fftconv.triton_backend import arithmetic
+
+LIMITS = {
+    80: DeviceLimits(n_sm=108, shared_bytes=166_912, l2_bytes=40 * 2**20),
+    86: DeviceLimits(n_sm=84, shared_bytes=101_376, l2_bytes=6 * 2**20),
+    90: DeviceLimits(n_sm=132, shared_bytes=232_448, l2_bytes=50 * 2**20),
+}
+_SIGNALS = ("dy_p", "x0_p", "x1_p", "v_p", "y_p", "dx0_p", "dx1_p", "dv_p")
+_FLOATS = ("k_p", "dk_p", "bias_p", "gain_p", "dspectrum_p", "share_p", "tc_p")
+_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+class Resources(NamedTuple):
+    """What one kernel needs."""
+
+    registers: int
+    spills: int
+    shared: int
+    matrix_instructions: int
+
+
+def compile_kernel(
+    kernel: Any, constants: dict[str, Any], dtype: torch.dtype, capability: int, *, divisible: bool = True
+) -> Resources:
+    """Compile one kernel with tensors aligned to 16 bytes; with `divisible`, lengths and strides are multiples of 16."""
+    constants = dict(constants)
+    options = {"num_warps": constants.pop("num_warps", 4)}
+    if (limit := constants.pop("maxnreg", None)) is not None:
+        options["maxnreg"] = limit
+    working = "*fp32" if dtype == torch.float32 else "*fp16"
+    signature: dict[str, str] = {}
+    attributes = {}
+    for index, name in enumerate(kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in _SIGNALS:
+            signature[name] = f"*{_NAMES[dtype]}"
+        elif name in _FLOATS:
+            signature[name] = "*fp32"
+        elif name in ("exponent_p", "counter_p"):
+            signature[name] = "*i32"
+        elif name.endswith("_p"):
+            signature[name] = working
+        elif name == "root":
+            signature[name] = "fp32"
+        else:
+            signature[name] = "i32"
+        strided = name == "L" or re.fullmatch(r"(dy|x0|x1|v)_[bd]", name)
+        if name.endswith("_p") or (divisible and strided):
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return Resources(*_read(compiled.asm["cubin"]), compiled.metadata.shared, _matrix(compiled.asm["ptx"]))
+
+
+def _read(cubin: bytes) -> tuple[int, int]:
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run(
+            [tool, "-res-usage", "-sass", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    registers = re.search(r"REG:(\d+)", text)
+    assert registers
+    return int(registers[1]), len(re.findall(r"\b(?:LDL|STL)\b", text))
+
+
+def _matrix(ptx: str) -> int:
+    return len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)", ptx))
+
+
+def kernels(
+    length: int, dtype: torch.dtype, capability: int, *, batch: int = 64, width: int = 768
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Return the kernels of one call, forward and backward, with the constants of its plan."""
+    found: dict[str, tuple[Any, dict[str, Any]]] = {}
+    for backward in (False, True):
+        plan = plan_fftconv(batch, width, length, dtype, LIMITS[capability], backward=backward)
+        if isinstance(plan, TilePlan):
+            base = {"N1": plan.n1, "N2": plan.n2, "R": plan.rows, "num_warps": plan.num_warps}
+            base |= arithmetic(dtype)
+            if backward:
+                more = {"GATED": True, "ROWS": plan.backward_rows, "STAGES": plan.backward_stages, "HOLD": plan.hold}
+                found["backward"] = (tile_kernels.tile_backward, base | more)
+                found["adjoint"] = (tile_kernels.tile_adjoint, base)
+            else:
+                more = {"GATED": True, "ROWS": plan.forward_rows, "STAGES": plan.forward_stages}
+                found["forward"] = (tile_kernels.tile_forward, base | more)
+                found["spectrum"] = (tile_kernels.tile_spectrum, base)
+        else:
+            assert isinstance(plan, GroupPlan)
+            slots = triton.next_power_of_2(max(plan.na * plan.nb // plan.tile, -(-plan.n1 // plan.rows)))
+            found["backward" if backward else "forward"] = (
+                group_kernels.group_convolution,
+                {
+                    "BACKWARD": backward, "GATED": True, "G": plan.members, "M1": plan.m1, "BLK": plan.block, "NA": plan.na,
+                    "NB": plan.nb, "R": plan.rows, "T": plan.tile, "SLOTS": slots, "num_warps": plan.num_warps,
+                } | arithmetic(dtype),
+            )  # fmt: skip
+    return found
+
+
+if __name__ == "__main__":
+    import sys
+
+    for text in sys.argv[2].split(","):
+        for name, (kernel, constants) in kernels(int(text), getattr(torch, sys.argv[1]), 90).items():
+            print(text, name, compile_kernel(kernel, constants, getattr(torch, sys.argv[1]), 90), flush=True)
