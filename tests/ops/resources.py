@@ -13,8 +13,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from hyenadna.ops.fftconv import group_kernels, tile_kernels
-from hyenadna.ops.fftconv.plan import DeviceLimits, GroupPlan, TilePlan, plan_fftconv
+from hyenadna.ops.fftconv import long_kernels, tile_kernels
+from hyenadna.ops.fftconv.plan import DeviceLimits, TilePlan, plan_fftconv
 from hyenadna.ops.fftconv.triton_backend import arithmetic
 
 LIMITS = {
@@ -22,8 +22,8 @@ LIMITS = {
     86: DeviceLimits(n_sm=84, shared_bytes=101_376, l2_bytes=6 * 2**20),
     90: DeviceLimits(n_sm=132, shared_bytes=232_448, l2_bytes=50 * 2**20),
 }
-_SIGNALS = ("dy_p", "x0_p", "x1_p", "v_p", "y_p", "dx0_p", "dx1_p", "dv_p")
-_FLOATS = ("k_p", "dk_p", "bias_p", "gain_p", "dspectrum_p", "share_p", "tc_p")
+_SIGNALS = ("p_p", "q_p", "a_p", "b_p", "out_a_p", "out_b_p", "dy_p", "x0_p", "x1_p", "v_p", "y_p", "dx0_p", "dx1_p", "dv_p")
+_FLOATS = ("skip_p", "shrink_p", "k_p", "dk_p", "bias_p", "gain_p", "dspectrum_p", "share_p", "tc_p")
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -41,7 +41,7 @@ def compile_kernel(
 ) -> Resources:
     """Compile one kernel with tensors aligned to 16 bytes; with `divisible`, lengths and strides are multiples of 16."""
     constants = dict(constants)
-    options = {"num_warps": constants.pop("num_warps", 4)}
+    options = {"num_warps": constants.pop("num_warps", 4), "num_stages": constants.pop("num_stages", 3)}
     if (limit := constants.pop("maxnreg", None)) is not None:
         options["maxnreg"] = limit
     working = "*fp32" if dtype == torch.float32 else "*fp16"
@@ -54,7 +54,7 @@ def compile_kernel(
             signature[name] = f"*{_NAMES[dtype]}"
         elif name in _FLOATS:
             signature[name] = "*fp32"
-        elif name in ("exponent_p", "counter_p"):
+        elif name in ("exponent_p", "top_p", "rank_p"):
             signature[name] = "*i32"
         elif name.endswith("_p"):
             signature[name] = working
@@ -62,7 +62,7 @@ def compile_kernel(
             signature[name] = "fp32"
         else:
             signature[name] = "i32"
-        strided = name == "L" or re.fullmatch(r"(dy|x0|x1|v)_[bd]", name)
+        strided = name == "L" or re.fullmatch(r"(dy|x0|x1|v|p|q|a|b)_[bd]", name)
         if name.endswith("_p") or (divisible and strided):
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
@@ -98,23 +98,28 @@ def kernels(
             base = {"N1": plan.n1, "N2": plan.n2, "R": plan.rows, "num_warps": plan.num_warps}
             base |= arithmetic(dtype)
             if backward:
-                more = {"GATED": True, "ROWS": plan.backward_rows, "STAGES": plan.backward_stages, "HOLD": plan.hold}
+                more = {"GATED": True, "STAGES": plan.backward_stages, "HOLD": plan.hold}
                 found["backward"] = (tile_kernels.tile_backward, base | more)
                 found["adjoint"] = (tile_kernels.tile_adjoint, base)
             else:
-                more = {"GATED": True, "ROWS": plan.forward_rows, "STAGES": plan.forward_stages}
+                more = {"GATED": True, "STAGES": plan.forward_stages}
                 found["forward"] = (tile_kernels.tile_forward, base | more)
                 found["spectrum"] = (tile_kernels.tile_spectrum, base)
         else:
-            assert isinstance(plan, GroupPlan)
-            slots = triton.next_power_of_2(max(plan.na * plan.nb // plan.tile, -(-plan.n1 // plan.rows)))
-            found["backward" if backward else "forward"] = (
-                group_kernels.group_convolution,
-                {
-                    "BACKWARD": backward, "GATED": True, "G": plan.members, "M1": plan.m1, "BLK": plan.block, "NA": plan.na,
-                    "NB": plan.nb, "R": plan.rows, "T": plan.tile, "SLOTS": slots, "num_warps": plan.num_warps,
-                } | arithmetic(dtype),
-            )  # fmt: skip
+            inner = {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.num_warps} | arithmetic(dtype)
+            outer = {
+                "M1": plan.m1, "BLK": plan.block, "N2": plan.na * plan.nb, "T": plan.tile,
+                "STAGES": plan.outer_stages, "num_warps": plan.num_warps,
+            }  # fmt: skip
+            walk = {"STAGES": plan.inner_stages}
+            back = {"PREC": arithmetic(dtype)["PREC"]}
+            if backward:
+                found["backward outer"] = (long_kernels.outer_inverse, outer | back | {"GATES": 2})
+                found["backward inner"] = (long_kernels.inner_backward, inner | {"GATED": True, "T": plan.tile, "STAGES": 1})
+            else:
+                found["outer"] = (long_kernels.outer_forward, outer | arithmetic(dtype) | {"PAIR": True, "SKIP": False})
+                found["inner"] = (long_kernels.inner_product, inner | walk | {"T": plan.tile})
+                found["outer back"] = (long_kernels.outer_inverse, outer | back | {"GATES": 1})
     return found
 
 

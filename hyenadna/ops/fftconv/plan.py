@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["DeviceLimits", "GroupPlan", "TilePlan", "device_limits", "plan_fftconv"]
+__all__ = ["DeviceLimits", "LongPlan", "TilePlan", "device_limits", "plan_fftconv"]
 
 MAX_LENGTH = 4_194_304
 _TILE_LIMIT = 8192
@@ -60,10 +60,11 @@ class TilePlan:
 
 
 @dataclass(frozen=True)
-class GroupPlan:
-    """Long rows as (n1, na·nb) matrices; each group of `members` programs convolves one channel at a time.
+class LongPlan:
+    """Long rows as (n1, na·nb) matrices, in three passes over a workspace of a few channels.
 
-    m1 is n1 padded to blocks of `block`; outer stages take `tile` columns, inner ones `rows` inner transforms at a time.
+    m1 is n1 padded to blocks of `block`; outer passes take `tile` columns, inner ones `rows` inner transforms at a time.
+    A program walks over `outer_rows` or `inner_rows` rows of the batch. `channels` are taken at a time.
     """
 
     n1: int
@@ -73,8 +74,11 @@ class GroupPlan:
     nb: int
     rows: int
     tile: int
-    groups: int
-    members: int
+    outer_rows: int
+    inner_rows: int
+    outer_stages: int
+    inner_stages: int
+    channels: int
     num_warps: int
 
     @property
@@ -82,11 +86,15 @@ class GroupPlan:
         """Transform length N ≥ L."""
         return self.n1 * self.na * self.nb
 
-    def workspace_bytes(self, dtype: torch.dtype, *, backward: bool) -> int:
-        """Return the bytes of workspace of one call; the same for any batch and, nearly, any length."""
-        operand = 2 if dtype != torch.float32 else 4
-        planes = 2 * operand * (3 if backward else 2) + (8 if backward else 0)
-        return self.groups * self.length * planes
+    @property
+    def outer_tiles(self) -> int:
+        """Column tiles of a row."""
+        return self.na * self.nb // self.tile
+
+    @property
+    def inner_tiles(self) -> int:
+        """Tiles of inner transforms of a row."""
+        return -(-self.n1 // self.rows)
 
 
 @functools.lru_cache(maxsize=16)
@@ -107,7 +115,7 @@ def plan_fftconv(
     limits: DeviceLimits,
     *,
     backward: bool = False,
-) -> TilePlan | GroupPlan:
+) -> TilePlan | LongPlan:
     """Choose the kernels for signals (batch, width, length).
 
     Raises
@@ -124,7 +132,7 @@ def plan_fftconv(
         length > 4096 and limits.shared_bytes < 140_000
     ):
         return _tile_plan(batch, width, length, limits, exact=exact)
-    return _group_plan(batch, width, length, limits, exact=exact, backward=backward)
+    return _long_plan(batch, width, length, exact=exact, backward=backward)
 
 
 def _power_of_two(n: int) -> int:
@@ -155,45 +163,45 @@ def _tile_plan(
     )
 
 
-def _group_plan(
+def _long_plan(
     batch: int,
     width: int,
     length: int,
-    limits: DeviceLimits,
     *,
     exact: bool,
     backward: bool,
-) -> GroupPlan:
+) -> LongPlan:
     na = 64
     nb = 4
-    columns = 16 if exact else 32
     while nb < 32 and -(-length // (na * nb)) > 64:
         nb *= 2
+    columns = 16 if exact else 32
     if length > 256 * 1024:
-        nb = columns = 64
-    if exact:
-        nb = columns = min(nb, 32)
+        nb = 64
+    columns = max(columns, nb)
     n1 = -(-length // (na * nb))
     m1 = max(16, _power_of_two(n1))
-    block = min(m1, 64)
-    tile = 32 if exact else 64
-    members_per_sm = 1 if exact else 2
-    programs = limits.n_sm * members_per_sm
-    # Every group's row, spectrum and gradient should stay in the L2 cache together.
+    # Workspaces and spectra of the channels in flight, against one (B, D, L) tensor: at most as much in the forward pass and
+    # twice as much in the backward pass.
     operand = 4 if exact else 2
-    row_bytes = n1 * na * nb * (2 * operand * (3 if backward else 2) + (8 if backward else 0))
-    groups = max(1, min(width, programs, int(0.6 * limits.l2_bytes) // row_bytes))
-    members = max(1, min(programs // groups, na * nb // tile))
-    groups = min(width, programs // members)
-    return GroupPlan(
+    row = 2 * operand * n1 * na * nb
+    per_channel = batch * row * (2 if backward else 1) + row + (8 * n1 * na * nb if backward else 0)
+    allowed = (2 if backward else 1) * batch * width * length * operand
+    channels = max(1, min(width, allowed // per_channel))
+    channels = -(-width // -(-width // channels))
+    walk = min(8, _power_of_two(batch))
+    return LongPlan(
         n1=n1,
         m1=m1,
-        block=block,
+        block=min(m1, 64),
         na=na,
         nb=nb,
-        rows=max(1, columns // nb),
-        tile=tile,
-        groups=groups,
-        members=members,
+        rows=columns // nb,
+        tile=32,
+        outer_rows=walk if m1 <= 64 else 1,
+        inner_rows=walk,
+        outer_stages=2,
+        inner_stages=2,
+        channels=channels,
         num_warps=4,
     )

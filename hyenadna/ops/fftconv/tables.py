@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["GroupTables", "TileTables", "group_tables", "tile_tables"]
+__all__ = ["LongTables", "TileTables", "long_tables", "tile_tables"]
 
 
 class TileTables(NamedTuple):
@@ -28,7 +28,7 @@ class TileTables(NamedTuple):
     f2: torch.Tensor
 
 
-class GroupTables(NamedTuple):
+class LongTables(NamedTuple):
     """Tables of the long path, N = N1·NA·NB; the outer stage is padded to M1 ≥ N1 rows, its columns come T at a time.
 
     f1 : (2, M1, M1), zero beyond N1.
@@ -91,7 +91,7 @@ def tile_tables(
 
 
 @functools.lru_cache(maxsize=32)
-def group_tables(
+def long_tables(
     n1: int,
     m1: int,
     na: int,
@@ -100,7 +100,7 @@ def group_tables(
     tile: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> GroupTables:
+) -> LongTables:
     """Return the tables of N = n1·na·nb; `rows` inner transforms share a tile, outer stages take `tile` columns."""
     with torch.inference_mode(False), torch.no_grad():
         n2 = na * nb
@@ -117,7 +117,7 @@ def group_tables(
             n2,
             twist=False,
         )
-        return GroupTables(
+        return LongTables(
             _planes(f1, dtype, device),
             _planes(tc, torch.float32, device),
             _planes(tj, dtype, device),

@@ -35,7 +35,7 @@ def _load_tables(f1_p, f2_p, N1: tl.constexpr, C: tl.constexpr):
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rounds"])
 def tile_spectrum(
     k_p,
     bias_p,
@@ -44,6 +44,7 @@ def tile_spectrum(
     f1_p,
     tw_p,
     f2_p,
+    rounds,
     D,
     L,
     root,
@@ -53,29 +54,33 @@ def tile_spectrum(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Spectra (D, 2, N1, N2) of R filters a program, scaled to magnitudes in 1…2; gain (D,) takes √N and the scales back."""
+    """Spectra (D, 2, N1, N2) of filters, scaled to magnitudes in 1…2; gain (D,) takes √N and the scales back.
+
+    A program takes `rounds` tiles of R filters.
+    """
     C: tl.constexpr = N2 * R
     i1 = tl.arange(0, N1)
     c = tl.arange(0, C)
     n = i1[:, None] * N2 + (c % N2)[None, :]
     o = i1[:, None] * C + c[None, :]
-    d = (tl.program_id(0) * R + c // N2).to(tl.int64)
     f1r, f1i, f2r, f2i, nf2i = _load_tables(f1_p, f2_p, N1, C)
     twr, twi = load_planes(tw_p, o, N1 * C)
-    k = tl.load(k_p + (d * L)[None, :] + n, mask=(n < L) & (d < D)[None, :], other=0.0)
-    bias = tl.load(bias_p + d, mask=d < D, other=0.0)
-    k += tl.where(n == 0, bias[None, :], 0.0)
-    e = clamp_exponent(row_exponents(k, R, N2))
-    zr, zi = tile_dft(scaled(k, e[None, :], DT), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-    h = clamp_exponent(row_exponents(tl.maximum(tl.abs(zr), tl.abs(zi)), R, N2))
-    place = (d * 2 * N1 * N2)[None, :] + n
-    tl.store(spectrum_p + place, scaled(zr, h[None, :], DT), mask=(d < D)[None, :])
-    tl.store(spectrum_p + N1 * N2 + place, scaled(zi, h[None, :], DT), mask=(d < D)[None, :])
-    first = (c % N2 == 0) & (d < D)
-    tl.store(gain_p + d, power(e) * power(h) * root, mask=first)
+    for i in range(rounds):
+        d = ((tl.program_id(0) * rounds + i) * R + c // N2).to(tl.int64)
+        alive = d < D
+        k = tl.load(k_p + (d * L)[None, :] + n, mask=(n < L) & alive[None, :], other=0.0)
+        bias = tl.load(bias_p + d, mask=alive, other=0.0)
+        k += tl.where(n == 0, bias[None, :], 0.0)
+        e = clamp_exponent(row_exponents(k, R, N2))
+        zr, zi = tile_dft(scaled(k, e[None, :], DT), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
+        h = clamp_exponent(row_exponents(tl.maximum(tl.abs(zr), tl.abs(zi)), R, N2))
+        place = (d * 2 * N1 * N2)[None, :] + n
+        tl.store(spectrum_p + place, scaled(zr, h[None, :], DT), mask=alive[None, :])
+        tl.store(spectrum_p + N1 * N2 + place, scaled(zi, h[None, :], DT), mask=alive[None, :])
+        tl.store(gain_p + d, power(e) * power(h) * root, mask=(c % N2 == 0) & alive)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def tile_forward(
     x0_p,
     x1_p,
@@ -86,6 +91,7 @@ def tile_forward(
     f1_p,
     tw_p,
     f2_p,
+    rows,
     B,
     D,
     L,
@@ -99,22 +105,21 @@ def tile_forward(
     N1: tl.constexpr,
     N2: tl.constexpr,
     R: tl.constexpr,
-    ROWS: tl.constexpr,
     STAGES: tl.constexpr,
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """y = x0 ∘ (k ⊛ (x1 ∘ v)) for one channel and ROWS·R rows of the batch."""
+    """y = x0 ∘ (k ⊛ (x1 ∘ v)) for one channel and rows·R rows of the batch."""
     C: tl.constexpr = N2 * R
     d = (tl.program_id(0) % D).to(tl.int64)
-    first_row = (tl.program_id(0) // D).to(tl.int64) * (ROWS * R)
+    first_row = (tl.program_id(0) // D).to(tl.int64) * (rows * R)
     i1 = tl.arange(0, N1)
     c = tl.arange(0, C)
     n = i1[:, None] * N2 + (c % N2)[None, :]
     o = i1[:, None] * C + c[None, :]
     f1r, f1i, f2r, f2i, nf2i = _load_tables(f1_p, f2_p, N1, C)
     gain = tl.load(gain_p + d)
-    for i in tl.range(0, ROWS, num_stages=STAGES):
+    for i in tl.range(0, rows, num_stages=STAGES):
         b = first_row + i * R + c // N2
         mask = (n < L) & (b < B)[None, :]
         w = tl.load(v_p + (b * v_b + d * v_d)[None, :] + n, mask=mask, other=0.0).to(tl.float32)
@@ -131,7 +136,7 @@ def tile_forward(
         tl.store(y_p + ((b * D + d) * L)[None, :] + n, y.to(y_p.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def tile_backward(
     dy_p,
     x0_p,
@@ -146,6 +151,7 @@ def tile_backward(
     f1_p,
     tw_p,
     f2_p,
+    rows,
     B,
     D,
     L,
@@ -161,7 +167,6 @@ def tile_backward(
     N1: tl.constexpr,
     N2: tl.constexpr,
     R: tl.constexpr,
-    ROWS: tl.constexpr,
     STAGES: tl.constexpr,
     HOLD: tl.constexpr,
     DT: tl.constexpr,
@@ -173,7 +178,7 @@ def tile_backward(
     """
     C: tl.constexpr = N2 * R
     d = (tl.program_id(0) % D).to(tl.int64)
-    first_row = (tl.program_id(0) // D).to(tl.int64) * (ROWS * R)
+    first_row = (tl.program_id(0) // D).to(tl.int64) * (rows * R)
     i1 = tl.arange(0, N1)
     c = tl.arange(0, C)
     n = i1[:, None] * N2 + (c % N2)[None, :]
@@ -184,7 +189,7 @@ def tile_backward(
     if HOLD:
         sr = tl.zeros([N1, C], tl.float32)
         si = tl.zeros([N1, C], tl.float32)
-    for i in tl.range(0, ROWS, num_stages=STAGES):
+    for i in tl.range(0, rows, num_stages=STAGES):
         b = first_row + i * R + c // N2
         mask = (n < L) & (b < B)[None, :]
         out = ((b * D + d) * L)[None, :] + n
@@ -239,13 +244,14 @@ def tile_backward(
         tl.store(share_p + N1 * C, si)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rounds"])
 def tile_adjoint(
     dspectrum_p,
     dk_p,
     f1_p,
     tw_p,
     f2_p,
+    rounds,
     D,
     L,
     chunks,
@@ -256,27 +262,29 @@ def tile_adjoint(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Sum the shares of `chunks` programs and of the R rows of their tiles, and transform back: dk (D, L), R channels a program."""
+    """Sum the shares of `chunks` programs and of the R rows of their tiles, and transform back to dk (D, L).
+
+    A program takes `rounds` tiles of R channels.
+    """
     C: tl.constexpr = N2 * R
     i1 = tl.arange(0, N1)
     c = tl.arange(0, C)
     n = i1[:, None] * N2 + (c % N2)[None, :]
     o = i1[:, None] * C + c[None, :]
-    d = (tl.program_id(0) * R + c // N2).to(tl.int64)
-    alive = (d < D)[None, :]
     f1r, f1i, f2r, f2i, nf2i = _load_tables(f1_p, f2_p, N1, C)
     twr, twi = load_planes(tw_p, o, N1 * C)
-    sr = tl.zeros([N1, C], tl.float32)
-    si = tl.zeros([N1, C], tl.float32)
-    j = 0
-    while j < chunks * R:
-        share = ((j // R) * D + d) * (2 * N1 * C) + (j % R) * N2 + c % N2
-        place = dspectrum_p + share[None, :] + (i1 * C)[:, None]
-        sr += tl.load(place, mask=alive, other=0.0)
-        si += tl.load(place + N1 * C, mask=alive, other=0.0)
-        j += 1
-    e = clamp_exponent(row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), R, N2))
-    pr = scaled(sr, e[None, :], DT)
-    pi = scaled(si, e[None, :], DT)
-    dk = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC) * (power(e) * root)[None, :]
-    tl.store(dk_p + (d * L)[None, :] + n, dk, mask=alive & (n < L))
+    for i in range(rounds):
+        d = ((tl.program_id(0) * rounds + i) * R + c // N2).to(tl.int64)
+        alive = (d < D)[None, :]
+        sr = tl.zeros([N1, C], tl.float32)
+        si = tl.zeros([N1, C], tl.float32)
+        for j in range(chunks * R):
+            share = ((j // R) * D + d) * (2 * N1 * C) + (j % R) * N2 + c % N2
+            place = dspectrum_p + share[None, :] + (i1 * C)[:, None]
+            sr += tl.load(place, mask=alive, other=0.0)
+            si += tl.load(place + N1 * C, mask=alive, other=0.0)
+        e = clamp_exponent(row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), R, N2))
+        pr = scaled(sr, e[None, :], DT)
+        pi = scaled(si, e[None, :], DT)
+        dk = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
+        tl.store(dk_p + (d * L)[None, :] + n, dk * (power(e) * root)[None, :], mask=alive & (n < L))

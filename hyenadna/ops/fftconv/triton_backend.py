@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from hyenadna.ops.fftconv.group_kernels import group_convolution
+from hyenadna.ops.fftconv.long_kernels import (
+    filter_gain,
+    inner_adjoint,
+    inner_backward,
+    inner_product,
+    inner_spectrum,
+    outer_forward,
+    outer_inverse,
+)
 from hyenadna.ops.fftconv.plan import (
     DeviceLimits,
-    GroupPlan,
+    LongPlan,
     TilePlan,
     device_limits,
     plan_fftconv,
 )
-from hyenadna.ops.fftconv.tables import group_tables, tile_tables
+from hyenadna.ops.fftconv.tables import long_tables, tile_tables
 from hyenadna.ops.fftconv.tile_kernels import (
     tile_adjoint,
     tile_backward,
@@ -61,7 +70,7 @@ def forward(
             run = _TileRun(plan, v, k, bias)
             run.forward(x0, x1, v, y)
         else:
-            _group(plan, x0, x1, v, k, bias, y=y)
+            _long_forward(plan, x0, x1, v, k, bias, y)
     return y
 
 
@@ -90,7 +99,7 @@ def backward(
             run = _TileRun(plan, v, k, bias)
             run.backward(dy, x0, x1, v, dx0, dx1, dv, dk)
         else:
-            _group(plan, x0, x1, v, k, bias, dy=dy, dx0=dx0, dx1=dx1, dv=dv, dk=dk)
+            _long_backward(plan, dy, x0, x1, v, k, bias, dx0, dx1, dv, dk)
     # The skip term is part of the filter at lag 0, and so is its gradient.
     return Gradients(dx0, dx1, dv, dk, dk[:, 0].clone())
 
@@ -140,7 +149,7 @@ class _TileRun:
         self.gain = torch.empty(self.width, dtype=torch.float32, device=v.device)
         tile_spectrum[(triton.cdiv(self.width, plan.rows),)](
             k, bias, self.spectrum, self.gain, *self.tables,
-            self.width, self.length, self.root, **self.shape,
+            1, self.width, self.length, self.root, **self.shape,
         )  # fmt: skip
 
     def chunks(self, tiles: int) -> int:
@@ -150,8 +159,8 @@ class _TileRun:
         plan = self.plan
         tile_forward[(self.width * self.chunks(plan.forward_rows),)](
             *_or(v, x0, x1), v, y, self.spectrum, self.gain, *self.tables,
-            self.batch, self.width, self.length, *_strides(*_or(v, x0, x1), v),
-            GATED=x0 is not None, ROWS=plan.forward_rows, STAGES=plan.forward_stages, **self.shape,
+            plan.forward_rows, self.batch, self.width, self.length, *_strides(*_or(v, x0, x1), v),
+            GATED=x0 is not None, STAGES=plan.forward_stages, **self.shape,
         )  # fmt: skip
 
     def backward(
@@ -165,11 +174,11 @@ class _TileRun:
         )  # fmt: skip
         tile_backward[(self.width * chunks,)](
             dy, *_or(v, x0, x1), v, *_or(dv, dx0, dx1), dv, shares, self.spectrum, self.gain, *self.tables,
-            self.batch, self.width, self.length, *_strides(dy, *_or(v, x0, x1), v),
-            GATED=x0 is not None, ROWS=plan.backward_rows, STAGES=plan.backward_stages, HOLD=plan.hold, **self.shape,
+            plan.backward_rows, self.batch, self.width, self.length, *_strides(dy, *_or(v, x0, x1), v),
+            GATED=x0 is not None, STAGES=plan.backward_stages, HOLD=plan.hold, **self.shape,
         )  # fmt: skip
         tile_adjoint[(triton.cdiv(self.width, plan.rows),)](
-            shares, dk, *self.tables, self.width, self.length, chunks, self.root, **self.shape
+            shares, dk, *self.tables, 1, self.width, self.length, chunks, self.root, **self.shape
         )
 
 
@@ -182,33 +191,150 @@ def _strides(*tensors: torch.Tensor) -> list[int]:
     return [t.stride(i) for t in tensors for i in (0, 1)]
 
 
-def _group(
-    plan: GroupPlan, x0: Any, x1: Any, v: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, *,
-    y: Any = None, dy: Any = None, dx0: Any = None, dx1: Any = None, dv: Any = None, dk: Any = None,
+class _LongRun:
+    """One call on long rows: channel after channel, a few at a time, through the three passes."""
+
+    def __init__(self, plan: LongPlan, v: torch.Tensor, *, backward: bool) -> None:
+        self.plan = plan
+        self.batch, self.width, self.length = v.shape
+        self.root = math.sqrt(plan.length)
+        self.device = v.device
+        self.working = _working(v.dtype)
+        self.tables = long_tables(
+            plan.n1, plan.m1, plan.na, plan.nb, plan.rows, plan.tile, self.working, v.device
+        )
+        self.math = arithmetic(v.dtype)
+        slabs = 2 if backward else 1
+        rows = plan.channels * self.batch
+        self.work = self._empty(slabs, rows, 2, plan.length)
+        self.exponents = self._empty(slabs, rows, plan.outer_tiles, dtype=torch.int32)
+        self.tops = self._empty(slabs, rows, dtype=torch.int32)
+        self.spectrum = self._empty(plan.channels, 2, plan.length)
+        self.share = (
+            self._empty(plan.channels, 2, plan.length, dtype=torch.float32) if backward else None
+        )
+        self.of_filter = self._empty(plan.channels, plan.outer_tiles, dtype=torch.int32)
+        self.ranks = self._empty(plan.channels, plan.inner_tiles, dtype=torch.int32)
+        self.shrink = self._empty(plan.channels, dtype=torch.float32)
+        self.gain = self._empty(plan.channels, dtype=torch.float32)
+
+    def _empty(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype or self.working, device=self.device)
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Yield the first channel and the number of channels of each part."""
+        for first in range(0, self.width, self.plan.channels):
+            yield first, min(self.plan.channels, self.width - first)
+
+    def transform_filters(
+        self, k: torch.Tensor, bias: torch.Tensor, first: int, channels: int
+    ) -> None:
+        plan = self.plan
+        self._outer(k[None], None, bias, self.spectrum, self.of_filter, first, channels, batch=1)
+        _, _, _, fa, tw, fb = self.tables
+        inner_spectrum[(plan.inner_tiles * channels,)](
+            self.spectrum, self.of_filter, self.ranks, fa, tw, fb, plan.n1, T=plan.tile, **self._inner()
+        )
+        filter_gain[(channels,)](
+            self.of_filter, self.ranks, self.shrink, self.gain, plan.inner_tiles, self.root,
+            COUNT=plan.outer_tiles, SIZE=triton.next_power_of_2(plan.inner_tiles), num_warps=1,
+        )  # fmt: skip
+
+    def transform(self, p: torch.Tensor, q: Any, slab: int, first: int, channels: int) -> None:
+        """Take signals p∘q through the outer pass into workspace `slab`."""
+        self._outer(
+            p, q, None, self.work[slab], self.exponents[slab], first, channels, batch=self.batch
+        )
+
+    def product(self, channels: int) -> None:
+        plan = self.plan
+        _, _, _, fa, tw, fb = self.tables
+        inner_product[(plan.inner_tiles * channels * triton.cdiv(self.batch, plan.inner_rows),)](
+            self.work, self.spectrum, self.shrink, self.exponents, self.tops, fa, tw, fb, plan.inner_rows, self.batch, plan.n1,
+            T=plan.tile, STAGES=plan.inner_stages, **self._inner(),
+        )  # fmt: skip
+
+    def gradient_products(self, channels: int, *, gated: bool) -> None:
+        plan = self.plan
+        _, _, _, fa, tw, fb = self.tables
+        inner_backward[(plan.inner_tiles * channels,)](
+            self.work, self.spectrum, self.shrink, self.exponents, self.tops, self.share, self.ranks, fa, tw, fb,
+            self.batch, plan.n1, plan.channels * self.batch, GATED=gated, T=plan.tile, STAGES=1, **self._inner(),
+        )  # fmt: skip
+
+    def inverse(self, slab: int, gates: list[Any], outs: list[torch.Tensor], first: int, channels: int) -> None:
+        """Take workspace `slab` back to signals, times each gate."""
+        self._outer_inverse(
+            self.work[slab], self.tops[slab], self.gain, gates, outs, first, channels, batch=self.batch
+        )
+
+    def filter_gradient(self, dk: torch.Tensor, first: int, channels: int) -> None:
+        plan = self.plan
+        _, _, _, fa, tw, fb = self.tables
+        # The spectrum has done its work; its memory takes the gradient's way back.
+        inner_adjoint[(plan.inner_tiles * channels,)](
+            self.share, self.ranks, self.spectrum, self.tops, fa, tw, fb, plan.n1,
+            SIZE=triton.next_power_of_2(plan.inner_tiles), **self._inner(),
+        )  # fmt: skip
+        self.gain.fill_(self.root)
+        self._outer_inverse(self.spectrum, self.tops, self.gain, [], [dk[None]], first, channels, batch=1)
+
+    def _inner(self) -> dict[str, Any]:
+        plan = self.plan
+        return {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.num_warps, **self.math}
+
+    def _outer(
+        self, p: torch.Tensor, q: Any, skip: Any, work: torch.Tensor, exponents: torch.Tensor, first: int, channels: int, *, batch: int
+    ) -> None:  # fmt: skip
+        plan = self.plan
+        walk = min(plan.outer_rows, triton.next_power_of_2(batch))
+        rows = [p if t is None else t for t in (p, q)]
+        outer_forward[(plan.outer_tiles * channels * triton.cdiv(batch, walk),)](
+            *rows, p if skip is None else skip, work, exponents, *self.tables[:3], first, walk, batch, self.length, plan.n1,
+            *_strides(*rows), PAIR=q is not None, SKIP=skip is not None, M1=plan.m1, BLK=plan.block,
+            N2=plan.na * plan.nb, T=plan.tile, STAGES=plan.outer_stages, num_warps=plan.num_warps, **self.math,
+        )  # fmt: skip
+
+    def _outer_inverse(
+        self, work: torch.Tensor, tops: torch.Tensor, gain: torch.Tensor, gates: list[Any], outs: list[torch.Tensor],
+        first: int, channels: int, *, batch: int,
+    ) -> None:  # fmt: skip
+        plan = self.plan
+        walk = min(plan.outer_rows, triton.next_power_of_2(batch))
+        gate_a, gate_b = (gates + [outs[0]] * 2)[:2]
+        blocks = plan.m1 // plan.block
+        outer_inverse[(plan.outer_tiles * blocks * channels * triton.cdiv(batch, walk),)](
+            work, tops, gain, gate_a, gate_b, outs[0], outs[-1], *self.tables[:3],
+            first, walk, batch, self.width, self.length, plan.n1, *_strides(gate_a, gate_b),
+            GATES=len(gates), M1=plan.m1, BLK=plan.block, N2=plan.na * plan.nb, T=plan.tile,
+            STAGES=plan.outer_stages, num_warps=plan.num_warps, PREC=self.math["PREC"],
+        )  # fmt: skip
+
+
+def _long_forward(
+    plan: LongPlan, x0: Any, x1: Any, v: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, y: torch.Tensor
 ) -> None:  # fmt: skip
-    """Run the persistent kernel: forward with `y`, backward with `dy` and the gradients' tensors."""
-    back = dy is not None
-    members, groups = (1, min(plan.groups, 2)) if INTERPRETED else (plan.members, plan.groups)
-    working = _working(v.dtype)
-    device = v.device
-    tables = group_tables(
-        plan.n1, plan.m1, plan.na, plan.nb, plan.rows, plan.tile, working, device
-    )
-    slots = triton.next_power_of_2(max(plan.na * plan.nb // plan.tile, -(-plan.n1 // plan.rows)))
-    work = torch.empty(
-        groups, 2 if back else 1, 2, plan.n1, plan.na * plan.nb, dtype=working, device=device
-    )
-    spectrum = torch.empty(groups, 2, plan.n1, plan.na * plan.nb, dtype=working, device=device)
-    share = torch.empty_like(spectrum, dtype=torch.float32) if back else spectrum
-    exponents = torch.empty(groups, 7, slots, dtype=torch.int32, device=device)
-    counters = torch.zeros(groups, dtype=torch.int32, device=device)
-    out = v if y is None else y
-    options = {} if INTERPRETED or members == 1 else {"launch_cooperative_grid": True}
-    group_convolution[(groups * members,)](
-        *_or(v, dy, x0, x1), v, k, bias, *_or(out, y, dx0, dx1, dv), dk if back else k,
-        work, spectrum, share, exponents, counters, *tables,
-        *v.shape, math.sqrt(plan.length), groups, plan.n1,
-        *_strides(*_or(v, dy, x0, x1), v),
-        BACKWARD=back, GATED=x0 is not None, G=members, M1=plan.m1, BLK=plan.block, NA=plan.na, NB=plan.nb,
-        R=plan.rows, T=plan.tile, SLOTS=slots, num_warps=plan.num_warps, **arithmetic(v.dtype), **options,
-    )  # fmt: skip
+    run = _LongRun(plan, v, backward=False)
+    for first, channels in run.chunks():
+        run.transform_filters(k, bias, first, channels)
+        run.transform(v, x1, 0, first, channels)
+        run.product(channels)
+        run.inverse(0, [] if x0 is None else [x0], [y], first, channels)
+
+
+def _long_backward(
+    plan: LongPlan, dy: torch.Tensor, x0: Any, x1: Any, v: torch.Tensor, k: torch.Tensor, bias: torch.Tensor,
+    dx0: Any, dx1: Any, dv: torch.Tensor, dk: torch.Tensor,
+) -> None:  # fmt: skip
+    run = _LongRun(plan, v, backward=True)
+    for first, channels in run.chunks():
+        run.transform_filters(k, bias, first, channels)
+        run.transform(v, x1, 0, first, channels)
+        run.transform(dy, x0, 1, first, channels)
+        run.gradient_products(channels, gated=x0 is not None)
+        if x0 is None:
+            run.inverse(1, [], [dv], first, channels)
+        else:
+            run.inverse(0, [dy], [dx0], first, channels)
+            run.inverse(1, [v, x1], [dx1, dv], first, channels)
+        run.filter_gradient(dk, first, channels)
