@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hyenadna.cli import datasets
+from hyenadna.cli import bench, datasets
 from hyenadna.errors import HyenaDNAError
 
 __all__ = ["app", "main", "run"]
@@ -67,6 +67,7 @@ for _verb, _summary in _VERBS.items():
     _settings = getattr(_module, "CONTEXT_SETTINGS", {})
     app.command(_verb, short_help=_summary, context_settings=_settings)(getattr(_module, _verb))
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(bench.app, name="bench")
 
 
 def main(argv: list[str] | None = None) -> int:

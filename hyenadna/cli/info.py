@@ -10,6 +10,7 @@ import typer
 _PACKAGES = (
     "hyenadna",
     "torch",
+    "triton",
     "numpy",
     "lightning",
     "hydra-core",
@@ -38,7 +39,7 @@ def info(
     import torch
 
     from hyenadna.data.manifest import bundled_datasets
-    from hyenadna.ops.fftconv import resolve_backend
+    from hyenadna.ops.fftconv import explain_backend
     from hyenadna.resources import cache_dir
 
     _line("python", platform.python_version())
@@ -55,7 +56,7 @@ def info(
         _line(f"cuda:{i}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
         devices.append(torch.device("cuda", i))
     for device in devices:
-        _line(f"fftconv on {device}", resolve_backend("auto", device))
+        _line(f"fftconv on {device}", explain_backend(device))
     _line("cache", str(cache_dir()))
     for dataset in bundled_datasets():
         _line(f"bundled:{dataset.name}", dataset.title)
