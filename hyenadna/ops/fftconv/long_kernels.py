@@ -13,13 +13,12 @@ import triton
 import triton.language as tl
 
 from hyenadna.ops.fftconv.transforms import (
-    clamp_exponent,
-    exponents,
     left,
     load_planes,
     multiply,
     power,
     right,
+    row_exponents,
     scaled,
 )
 
@@ -101,10 +100,9 @@ def outer_forward(
         length = tl.where(live, L, 0)
         height = tl.where(live, N1, 0)
         w = _signal(p, q, n, n < length, skip, PAIR, SKIP)
-        e = tl.max(exponents(w), axis=0)
+        e = row_exponents(w, 1, 1)
         if M1 == BLK:
-            e = clamp_exponent(e)
-            x = scaled(w, e, DT)
+            x = scaled(w, e, DT, 1)
             ar = tl.dot(f1r, x, input_precision=PREC)
             ai = tl.dot(f1i, x, input_precision=PREC)
             tr, ti = multiply(ar, ai, twr, twi)
@@ -115,15 +113,14 @@ def outer_forward(
             for block in range(1, M1 // BLK):
                 more = n + block * BLK * N2
                 w = _signal(p, q, more, more < length, skip, PAIR, False)
-                e = tl.maximum(e, tl.max(exponents(w), axis=0))
-            e = clamp_exponent(e)
+                e = tl.maximum(e, row_exponents(w, 1, 1))
             for fb in range(M1 // BLK):
                 f1 = fb * BLK + i
                 ar = tl.zeros([BLK, T], tl.float32)
                 ai = tl.zeros([BLK, T], tl.float32)
                 for kb in range(M1 // BLK):
                     more = n + kb * BLK * N2
-                    x = scaled(_signal(p, q, more, more < length, skip, PAIR, SKIP), e, DT)
+                    x = scaled(_signal(p, q, more, more < length, skip, PAIR, SKIP), e, DT, 1)
                     o = f1[:, None] * M1 + (kb * BLK + j)[None, :]
                     ar = tl.dot(tl.load(f1_p + o), x, ar, input_precision=PREC)
                     ai = tl.dot(tl.load(f1_p + M1 * M1 + o), x, ai, input_precision=PREC)
@@ -312,8 +309,8 @@ def inner_spectrum(
     # Magnitudes are at most √N times the filter's largest, which float16 holds up to N = 2^30.
     tl.store(work + o, zr.to(DT), mask=alive)
     tl.store(work + N1 * N2 + o, zi.to(DT), mask=alive)
-    h = tl.max(exponents(tl.maximum(tl.abs(zr), tl.abs(zi))), axis=0)
-    tl.store(top_p + channel * tiles + q, clamp_exponent(h))
+    h = row_exponents(tl.maximum(tl.abs(zr), tl.abs(zi)), 1, 1)
+    tl.store(top_p + channel * tiles + q, h)
 
 
 @triton.jit
@@ -461,8 +458,8 @@ def inner_backward(
     share = share_p + channel * (2 * plane)
     tl.store(share + o, sr, mask=alive)
     tl.store(share + plane + o, si, mask=alive)
-    h = tl.max(exponents(tl.maximum(tl.abs(sr), tl.abs(si))), axis=0)
-    tl.store(rank_p + channel * tiles + q, clamp_exponent(h))
+    h = row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), 1, 1)
+    tl.store(rank_p + channel * tiles + q, h)
 
 
 @triton.jit
@@ -495,8 +492,8 @@ def inner_adjoint(
     e = tl.max(tl.load(rank_p + channel * tiles + i, mask=i < tiles, other=1), axis=0)
     far, fai, nfai, fbr, fbi, nfbi, twr, twi = _load_inner(fa_p, tw_p, fb_p, NA, C)
     share = share_p + channel * (2 * N1 * N2)
-    pr = scaled(tl.load(share + o, mask=alive, other=0.0), e, DT)
-    pi = scaled(tl.load(share + N1 * N2 + o, mask=alive, other=0.0), e, DT)
+    pr = scaled(tl.load(share + o, mask=alive, other=0.0), e, DT, 1)
+    pi = scaled(tl.load(share + N1 * N2 + o, mask=alive, other=0.0), e, DT, 1)
     yr, yi = _inner_back(pr, pi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
     work = work_p + channel * (2 * N1 * N2)
     tl.store(work + o, yr.to(DT), mask=alive)

@@ -38,20 +38,17 @@ class DeviceLimits:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Rows that fit on chip, as (n1, n2) matrices, `rows` of them side by side; one pass over memory.
+    """Rows that fit on chip, as (n1, n2) matrices, `rows` of them side by side in a tile; one pass over memory.
 
-    `forward_rows` and `backward_rows` are the rows of the batch that one program walks over, in tiles of `rows`.
+    A program walks over `walk` tiles, loading `stages` − 1 tiles ahead.
     """
 
     n1: int
     n2: int
     rows: int
-    forward_rows: int
-    backward_rows: int
+    walk: int
+    stages: int
     num_warps: int
-    forward_stages: int
-    backward_stages: int
-    hold: bool
 
     @property
     def length(self) -> int:
@@ -79,7 +76,8 @@ class LongPlan:
     outer_stages: int
     inner_stages: int
     channels: int
-    num_warps: int
+    outer_warps: int
+    inner_warps: int
 
     @property
     def length(self) -> int:
@@ -128,11 +126,10 @@ def plan_fftconv(
             f"the length is {length:,}; the Triton kernels take up to {MAX_LENGTH:,}: use backend='torch'"
         )
     exact = dtype == torch.float32
-    if length <= (2048 if exact else _TILE_LIMIT) and not (
-        length > 4096 and limits.shared_bytes < 140_000
-    ):
-        return _tile_plan(batch, width, length, limits, exact=exact)
-    return _long_plan(batch, width, length, exact=exact, backward=backward)
+    fits = 2048 if exact else 4096 if backward or limits.shared_bytes < 140_000 else _TILE_LIMIT
+    if length <= fits:
+        return _tile_plan(batch, width, length, limits, exact=exact, backward=backward)
+    return _long_plan(batch, width, length, limits, exact=exact, backward=backward)
 
 
 def _power_of_two(n: int) -> int:
@@ -140,26 +137,25 @@ def _power_of_two(n: int) -> int:
 
 
 def _tile_plan(
-    batch: int, width: int, length: int, limits: DeviceLimits, *, exact: bool
+    batch: int, width: int, length: int, limits: DeviceLimits, *, exact: bool, backward: bool
 ) -> TilePlan:
-    n1 = 128 if length > 4096 else 64
+    # 128 rows take two groups of four warps: half the registers a thread.
+    n1 = 128 if length > (2048 if backward else 4096) else 64
     n2 = _power_of_two(-(-length // n1))
     columns = max(n2, 16 if exact or length > 512 else 32)
     rows = columns // n2
-    # Enough programs to fill the device several times over, and long walks, which reuse tables and spectra.
+    # Long walks reuse tables and spectra, but there should be programs enough to fill the device several times over.
     tiles = -(-batch // rows)
-    wanted = max(1, min(tiles, (width * tiles) // (limits.n_sm * 12)))
-    walk = min(16, _power_of_two(wanted + 1) // 2)
+    most = max(1, width * tiles // (limits.n_sm * 8))
+    walk = min(16 if backward else 8 if columns < 64 else 4, tiles, _power_of_two(most + 1) // 2)
+    pipelined = limits.shared_bytes >= 140_000 and not exact
     return TilePlan(
         n1=n1,
         n2=n2,
         rows=rows,
-        forward_rows=walk,
-        backward_rows=walk,
+        walk=walk,
+        stages=1 if not pipelined else 3 if columns < 32 and not backward else 2,
         num_warps=8 if n1 == 128 else 4,
-        forward_stages=2,
-        backward_stages=1,
-        hold=columns <= 32,
     )
 
 
@@ -167,18 +163,20 @@ def _long_plan(
     batch: int,
     width: int,
     length: int,
+    limits: DeviceLimits,
     *,
     exact: bool,
     backward: bool,
 ) -> LongPlan:
-    na = 64
-    nb = 4
-    while nb < 32 and -(-length // (na * nb)) > 64:
+    # Tiles of 128 rows need shared memory for two 128 × 128 DFT matrices and more.
+    large = not exact and limits.shared_bytes >= 160_000
+    na, nb, largest = 64, 4, 32
+    if length > 131_072 and large:
+        na, nb, largest = 128, 32, 64
+    block = 128 if length > 262_144 and large else 64
+    while nb < largest and -(-length // (na * nb)) > block:
         nb *= 2
-    columns = 16 if exact else 32
-    if length > 256 * 1024:
-        nb = 64
-    columns = max(columns, nb)
+    columns = max(16 if exact else 32, nb)
     n1 = -(-length // (na * nb))
     m1 = max(16, _power_of_two(n1))
     # Workspaces and spectra of the channels in flight, against one (B, D, L) tensor: at most as much in the forward pass and
@@ -189,19 +187,19 @@ def _long_plan(
     allowed = (2 if backward else 1) * batch * width * length * operand
     channels = max(1, min(width, allowed // per_channel))
     channels = -(-width // -(-width // channels))
-    walk = min(8, _power_of_two(batch))
     return LongPlan(
         n1=n1,
         m1=m1,
-        block=min(m1, 64),
+        block=min(m1, block),
         na=na,
         nb=nb,
         rows=columns // nb,
-        tile=32,
-        outer_rows=walk if m1 <= 64 else 1,
-        inner_rows=walk,
-        outer_stages=2,
-        inner_stages=2,
+        tile=max(32, nb),
+        outer_rows=min(4, _power_of_two(batch)),
+        inner_rows=min(4, _power_of_two(batch)),
+        outer_stages=1,
+        inner_stages=1,
         channels=channels,
-        num_warps=4,
+        outer_warps=8 if min(m1, block) == 128 else 4,
+        inner_warps=8 if na == 128 else 4,
     )

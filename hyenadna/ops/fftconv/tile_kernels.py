@@ -11,7 +11,6 @@ import triton
 import triton.language as tl
 
 from hyenadna.ops.fftconv.transforms import (
-    clamp_exponent,
     load_planes,
     multiply,
     power,
@@ -71,13 +70,14 @@ def tile_spectrum(
         k = tl.load(k_p + (d * L)[None, :] + n, mask=(n < L) & alive[None, :], other=0.0)
         bias = tl.load(bias_p + d, mask=alive, other=0.0)
         k += tl.where(n == 0, bias[None, :], 0.0)
-        e = clamp_exponent(row_exponents(k, R, N2))
-        zr, zi = tile_dft(scaled(k, e[None, :], DT), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        h = clamp_exponent(row_exponents(tl.maximum(tl.abs(zr), tl.abs(zi)), R, N2))
+        e = row_exponents(k, R, N2)
+        zr, zi = tile_dft(scaled(k, e, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
+        h = row_exponents(tl.maximum(tl.abs(zr), tl.abs(zi)), R, N2)
         place = (d * 2 * N1 * N2)[None, :] + n
-        tl.store(spectrum_p + place, scaled(zr, h[None, :], DT), mask=alive[None, :])
-        tl.store(spectrum_p + N1 * N2 + place, scaled(zi, h[None, :], DT), mask=alive[None, :])
-        tl.store(gain_p + d, power(e) * power(h) * root, mask=(c % N2 == 0) & alive)
+        tl.store(spectrum_p + place, scaled(zr, h, DT, R), mask=alive[None, :])
+        tl.store(spectrum_p + N1 * N2 + place, scaled(zi, h, DT, R), mask=alive[None, :])
+        take_back = power(e) * power(h) * root + tl.zeros([1, C], tl.float32)
+        tl.store(gain_p + d[None, :], take_back, mask=((c % N2 == 0) & alive)[None, :])
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -125,12 +125,12 @@ def tile_forward(
         w = tl.load(v_p + (b * v_b + d * v_d)[None, :] + n, mask=mask, other=0.0).to(tl.float32)
         if GATED:
             w *= tl.load(x1_p + (b * x1_b + d * x1_d)[None, :] + n, mask=mask, other=0.0).to(tl.float32)
-        e = clamp_exponent(row_exponents(w, R, N2))
+        e = row_exponents(w, R, N2)
         twr, twi = load_planes(tw_p, o, N1 * C)
-        zr, zi = tile_dft(scaled(w, e[None, :], DT), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
+        zr, zi = tile_dft(scaled(w, e, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
         kr, ki = load_planes(spectrum_p + d * 2 * N1 * N2, n, N1 * N2)
         pr, pi = multiply(zr, zi, kr, ki)
-        y = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC) * (power(e) * gain)[None, :]
+        y = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC) * (power(e) * gain)
         if GATED:
             y *= tl.load(x0_p + (b * x0_b + d * x0_d)[None, :] + n, mask=mask, other=0.0).to(tl.float32)
         tl.store(y_p + ((b * D + d) * L)[None, :] + n, y.to(y_p.dtype.element_ty), mask=mask)
@@ -168,13 +168,10 @@ def tile_backward(
     N2: tl.constexpr,
     R: tl.constexpr,
     STAGES: tl.constexpr,
-    HOLD: tl.constexpr,
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
     """Gradients of the signals, and this program's share Σ conj(Ŵ)·Ĝ of the filter's spectrum, (programs, 2, N1, C) float32.
-
-    With HOLD the share stays in registers; otherwise each thread adds to its own elements in memory.
     """
     C: tl.constexpr = N2 * R
     d = (tl.program_id(0) % D).to(tl.int64)
@@ -186,9 +183,8 @@ def tile_backward(
     f1r, f1i, f2r, f2i, nf2i = _load_tables(f1_p, f2_p, N1, C)
     gain = tl.load(gain_p + d)
     share_p = dspectrum_p + tl.program_id(0).to(tl.int64) * (2 * N1 * C) + o
-    if HOLD:
-        sr = tl.zeros([N1, C], tl.float32)
-        si = tl.zeros([N1, C], tl.float32)
+    sr = tl.zeros([N1, C], tl.float32)
+    si = tl.zeros([N1, C], tl.float32)
     for i in tl.range(0, rows, num_stages=STAGES):
         b = first_row + i * R + c // N2
         mask = (n < L) & (b < B)[None, :]
@@ -202,46 +198,36 @@ def tile_backward(
         w = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
         if GATED:
             w *= tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
-        ew = clamp_exponent(row_exponents(w, R, N2))
-        zr, zi = tile_dft(scaled(w, ew[None, :], DT), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
+        ew = row_exponents(w, R, N2)
+        zr, zi = tile_dft(scaled(w, ew, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
         wr = zr.to(DT)
         wi = zi.to(DT)
         g = tl.load(at_dy, mask=mask, other=0.0).to(tl.float32)
         if GATED:
             pr, pi = multiply(zr, zi, kr, ki)
             y = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-            y *= (power(ew) * gain)[None, :]
+            y *= power(ew) * gain
             tl.store(dx0_p + out, (g * y).to(dx0_p.dtype.element_ty), mask=mask)
             x0 = tl.load(x0_p + (b * x0_b + d * x0_d)[None, :] + n, mask=mask, other=0.0)
             g *= x0.to(tl.float32)
 
-        eg = clamp_exponent(row_exponents(g, R, N2))
-        gr, gi = tile_dft(scaled(g, eg[None, :], DT), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        back = (power(ew) * power(eg))[None, :]
+        eg = row_exponents(g, R, N2)
+        gr, gi = tile_dft(scaled(g, eg, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
+        back = power(ew) * power(eg)
         cr, ci = multiply(wr.to(tl.float32), -wi.to(tl.float32), gr, gi)
-        if HOLD:
-            sr += cr * back
-            si += ci * back
-        else:
-            cr *= back
-            ci *= back
-            if i > 0:
-                cr += tl.load(share_p)
-                ci += tl.load(share_p + N1 * C)
-            tl.store(share_p, cr)
-            tl.store(share_p + N1 * C, ci)
+        sr += cr * back
+        si += ci * back
         qr, qi = multiply(gr, gi, kr, -ki)
         dw = tile_inverse(qr, qi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        dw *= (power(eg) * gain)[None, :]
+        dw *= power(eg) * gain
         if GATED:
             x1 = tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
             v = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
             tl.store(dx1_p + out, (dw * v).to(dx1_p.dtype.element_ty), mask=mask)
             dw *= x1
         tl.store(dv_p + out, dw.to(dv_p.dtype.element_ty), mask=mask)
-    if HOLD:
-        tl.store(share_p, sr)
-        tl.store(share_p + N1 * C, si)
+    tl.store(share_p, sr)
+    tl.store(share_p + N1 * C, si)
 
 
 @triton.jit(do_not_specialize=["rounds"])
@@ -283,8 +269,8 @@ def tile_adjoint(
             place = dspectrum_p + share[None, :] + (i1 * C)[:, None]
             sr += tl.load(place, mask=alive, other=0.0)
             si += tl.load(place + N1 * C, mask=alive, other=0.0)
-        e = clamp_exponent(row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), R, N2))
-        pr = scaled(sr, e[None, :], DT)
-        pi = scaled(si, e[None, :], DT)
+        e = row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), R, N2)
+        pr = scaled(sr, e, DT, R)
+        pi = scaled(si, e, DT, R)
         dk = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        tl.store(dk_p + (d * L)[None, :] + n, dk * (power(e) * root)[None, :], mask=alive & (n < L))
+        tl.store(dk_p + (d * L)[None, :] + n, dk * (power(e) * root), mask=alive & (n < L))

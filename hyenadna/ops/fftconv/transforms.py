@@ -18,15 +18,26 @@ def exponents(w):
 
 
 @triton.jit
+def top_exponent(w):
+    """Return the biased exponent of the largest magnitude of a tile, a scalar."""
+    bits = w.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+    return tl.max(tl.max(bits, axis=1), axis=0) >> 23
+
+
+@triton.jit
 def row_exponents(w, R: tl.constexpr, N2: tl.constexpr):
-    """Return `exponents` of each of the R rows of a tile, repeated over the row's columns, shape (C,)."""
-    e = exponents(w)
+    """Return the exponents of the R rows of a tile: a scalar for one row, else (1, C), repeated over each row's columns."""
     if R == 1:
-        e = tl.full([N2], 0, tl.int32) + tl.max(e, axis=0)
-    elif N2 > 1:
-        top = tl.max(tl.reshape(e, [R, N2]), axis=1)
-        e = tl.reshape(tl.broadcast_to(top[:, None], [R, N2]), [R * N2])
-    return e
+        e = top_exponent(w)
+    else:
+        e = exponents(w)
+        if N2 > 1:
+            top = tl.max(tl.reshape(e, [R, N2]), axis=1)
+            e = tl.reshape(tl.broadcast_to(top[:, None], [R, N2]), [R * N2])
+        e = e[None, :]
+    # Both 2^(e − 127) and its inverse are normal numbers; 255 stays.
+    e = tl.maximum(e, 1)
+    return tl.where(e == 254, 253, e)
 
 
 @triton.jit
@@ -36,21 +47,16 @@ def power(e):
 
 
 @triton.jit
-def clamp_exponent(e):
-    """Keep both 2^(e − 127) and its inverse normal numbers; 255 stays."""
-    e = tl.maximum(e, 1)
-    return tl.where(e == 254, 253, e)
+def scaled(w, e, DT: tl.constexpr, R: tl.constexpr):
+    """Divide by 2^(e − 127): magnitudes come below 2 (4 at the very top of the range).
 
-
-@triton.jit
-def scaled(w, e, DT: tl.constexpr):
-    """Divide by 2^(e − 127): magnitudes come below 2 (4 at the very top of the range). Rows with NaN become zeros.
-
-    Their outputs are multiplied by `power(255)`, which makes them NaN: a row cannot reach its neighbours in the tile.
+    A row with NaN or infinity becomes NaN; where it shares a tile with others (R > 1) it becomes zeros, which cannot reach them, and
+    `power(255)` makes its outputs NaN.
     """
+    if R == 1:
+        return (w * power(254 - e)).to(DT)
     bad = e == 255
-    factor = power(tl.where(bad, 127, 254 - e))
-    return tl.where(bad, 0.0, w * factor).to(DT)
+    return tl.where(bad, 0.0, w * power(tl.where(bad, 127, 254 - e))).to(DT)
 
 
 @triton.jit

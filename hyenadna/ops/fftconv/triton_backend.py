@@ -157,25 +157,25 @@ class _TileRun:
 
     def forward(self, x0: Any, x1: Any, v: torch.Tensor, y: torch.Tensor) -> None:
         plan = self.plan
-        tile_forward[(self.width * self.chunks(plan.forward_rows),)](
+        tile_forward[(self.width * self.chunks(plan.walk),)](
             *_or(v, x0, x1), v, y, self.spectrum, self.gain, *self.tables,
-            plan.forward_rows, self.batch, self.width, self.length, *_strides(*_or(v, x0, x1), v),
-            GATED=x0 is not None, STAGES=plan.forward_stages, **self.shape,
+            plan.walk, self.batch, self.width, self.length, *_strides(*_or(v, x0, x1), v),
+            GATED=x0 is not None, STAGES=plan.stages, **self.shape,
         )  # fmt: skip
 
     def backward(
         self, dy: torch.Tensor, x0: Any, x1: Any, v: torch.Tensor, dx0: Any, dx1: Any, dv: torch.Tensor, dk: torch.Tensor
     ) -> None:  # fmt: skip
         plan = self.plan
-        chunks = self.chunks(plan.backward_rows)
+        chunks = self.chunks(plan.walk)
         shares = torch.empty(
             chunks, self.width, 2, plan.n1, plan.n2 * plan.rows,
             dtype=torch.float32, device=v.device,
         )  # fmt: skip
         tile_backward[(self.width * chunks,)](
             dy, *_or(v, x0, x1), v, *_or(dv, dx0, dx1), dv, shares, self.spectrum, self.gain, *self.tables,
-            plan.backward_rows, self.batch, self.width, self.length, *_strides(dy, *_or(v, x0, x1), v),
-            GATED=x0 is not None, STAGES=plan.backward_stages, HOLD=plan.hold, **self.shape,
+            plan.walk, self.batch, self.width, self.length, *_strides(dy, *_or(v, x0, x1), v),
+            GATED=x0 is not None, STAGES=plan.stages, **self.shape,
         )  # fmt: skip
         tile_adjoint[(triton.cdiv(self.width, plan.rows),)](
             shares, dk, *self.tables, 1, self.width, self.length, chunks, self.root, **self.shape
@@ -281,7 +281,7 @@ class _LongRun:
 
     def _inner(self) -> dict[str, Any]:
         plan = self.plan
-        return {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.num_warps, **self.math}
+        return {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.inner_warps, **self.math}
 
     def _outer(
         self, p: torch.Tensor, q: Any, skip: Any, work: torch.Tensor, exponents: torch.Tensor, first: int, channels: int, *, batch: int
@@ -292,7 +292,7 @@ class _LongRun:
         outer_forward[(plan.outer_tiles * channels * triton.cdiv(batch, walk),)](
             *rows, p if skip is None else skip, work, exponents, *self.tables[:3], first, walk, batch, self.length, plan.n1,
             *_strides(*rows), PAIR=q is not None, SKIP=skip is not None, M1=plan.m1, BLK=plan.block,
-            N2=plan.na * plan.nb, T=plan.tile, STAGES=plan.outer_stages, num_warps=plan.num_warps, **self.math,
+            N2=plan.na * plan.nb, T=plan.tile, STAGES=plan.outer_stages, num_warps=plan.outer_warps, **self.math,
         )  # fmt: skip
 
     def _outer_inverse(
@@ -307,7 +307,7 @@ class _LongRun:
             work, tops, gain, gate_a, gate_b, outs[0], outs[-1], *self.tables[:3],
             first, walk, batch, self.width, self.length, plan.n1, *_strides(gate_a, gate_b),
             GATES=len(gates), M1=plan.m1, BLK=plan.block, N2=plan.na * plan.nb, T=plan.tile,
-            STAGES=plan.outer_stages, num_warps=plan.num_warps, PREC=self.math["PREC"],
+            STAGES=plan.outer_stages, num_warps=plan.outer_warps, PREC=self.math["PREC"],
         )  # fmt: skip
 
 
