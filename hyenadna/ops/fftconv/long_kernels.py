@@ -24,6 +24,12 @@ from hyenadna.ops.fftconv.transforms import (
 
 
 @triton.jit
+def _wide(i):
+    """Return an index as int64: a tensor may hold more than 2^31 elements."""
+    return tl.full([], 0, tl.int64) + i
+
+
+@triton.jit
 def _signal(p, q, n, mask, skip, PAIR: tl.constexpr, SKIP: tl.constexpr):
     """Load p∘q (or p alone) as float32; with SKIP the skip weight is added at n = 0."""
     w = tl.load(p + n, mask=mask, other=0.0).to(tl.float32)
@@ -55,6 +61,7 @@ def outer_forward(
     tj_p,
     first,
     rows,
+    total,
     B,
     L,
     N1,
@@ -72,16 +79,10 @@ def outer_forward(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Transform p∘q over n1, for one column tile, one channel and `rows` rows of the batch."""
+    """Transform p∘q over n1: one column tile of `rows` of the `total` rows (channel, b) from channel `first` on."""
     TILES: tl.constexpr = N2 // T
     t = tl.program_id(0) % TILES
-    chunks = (B + rows - 1) // rows
-    channel = (tl.program_id(0) // TILES // chunks).to(tl.int64)
-    b0 = (tl.program_id(0) // TILES % chunks) * rows
-    d = first + channel
-    skip = 0.0
-    if SKIP:
-        skip = tl.load(skip_p + d)
+    first_row = tl.program_id(0) // TILES * rows
     i = tl.arange(0, BLK)
     j = tl.arange(0, BLK)
     n2 = t * T + tl.arange(0, T)
@@ -91,14 +92,18 @@ def outer_forward(
         f1i = tl.load(f1_p + M1 * M1 + i[:, None] * M1 + j[None, :])
         twr, twi = _outer_twiddle(tc_p, tj_p, t, i, M1, N2, T)
     for r in tl.range(0, rows, num_stages=STAGES):
-        b = b0 + r
-        p = p_p + b.to(tl.int64) * p_b + d * p_d
-        q = q_p + b.to(tl.int64) * q_b + d * q_d
-        row = channel * B + b
-        work = work_p + row * (2 * N1 * N2)
-        live = b < B
+        row = first_row + r
+        d = _wide(first + row // B)
+        b = _wide(row % B)
+        p = p_p + b * p_b + d * p_d
+        q = q_p + b * q_b + d * q_d
+        work = work_p + _wide(row) * (2 * N1 * N2)
+        live = row < total
         length = tl.where(live, L, 0)
         height = tl.where(live, N1, 0)
+        skip = 0.0
+        if SKIP:
+            skip = tl.load(skip_p + d, mask=live, other=0.0)
         w = _signal(p, q, n, n < length, skip, PAIR, SKIP)
         e = row_exponents(w, 1, 1)
         if M1 == BLK:
@@ -155,6 +160,7 @@ def outer_inverse(
     tj_p,
     first,
     rows,
+    total,
     B,
     D,
     L,
@@ -176,11 +182,7 @@ def outer_inverse(
     BLOCKS: tl.constexpr = M1 // BLK
     t = tl.program_id(0) % TILES
     kb = tl.program_id(0) // TILES % BLOCKS
-    chunks = (B + rows - 1) // rows
-    channel = (tl.program_id(0) // (TILES * BLOCKS) // chunks).to(tl.int64)
-    b0 = (tl.program_id(0) // (TILES * BLOCKS) % chunks) * rows
-    d = first + channel
-    gain = tl.load(gain_p + channel)
+    first_row = tl.program_id(0) // (TILES * BLOCKS) * rows
     i = tl.arange(0, BLK)
     j = tl.arange(0, BLK)
     n2 = t * T + tl.arange(0, T)
@@ -190,12 +192,13 @@ def outer_inverse(
         f1i = tl.load(f1_p + M1 * M1 + i[:, None] * M1 + j[None, :])
         twr, twi = _outer_twiddle(tc_p, tj_p, t, i, M1, N2, T)
     for r in tl.range(0, rows, num_stages=STAGES):
-        b = b0 + r
-        live = b < B
+        row = first_row + r
+        d = _wide(first + row // B)
+        b = _wide(row % B)
+        live = row < total
         mask = n < tl.where(live, L, 0)
         height = tl.where(live, N1, 0)
-        row = channel * B + b
-        work = work_p + row * (2 * N1 * N2)
+        work = work_p + _wide(row) * (2 * N1 * N2)
         y = tl.zeros([BLK, T], tl.float32)
         if M1 == BLK:
             o = i[:, None] * N2 + n2[None, :]
@@ -215,15 +218,16 @@ def outer_inverse(
                 y = _outer_back(
                     vr, vi, tl.load(f1_p + of1), tl.load(f1_p + M1 * M1 + of1), twr, twi, y, PREC
                 )
-        y *= power(tl.load(top_p + row, mask=live, other=127)) * gain
-        out = (b.to(tl.int64) * D + d) * L + n
+        e = tl.load(top_p + row, mask=live, other=127)
+        y *= power(e) * tl.load(gain_p + row // B, mask=live, other=0.0)
+        out = (b * D + d) * L + n
         if GATES == 0:
             tl.store(out_a_p + out, y.to(out_a_p.dtype.element_ty), mask=mask)
         else:
-            a = tl.load(a_p + b.to(tl.int64) * a_b + d * a_d + n, mask=mask, other=0.0)
+            a = tl.load(a_p + b * a_b + d * a_d + n, mask=mask, other=0.0)
             tl.store(out_a_p + out, (y * a.to(tl.float32)).to(out_a_p.dtype.element_ty), mask=mask)
         if GATES == 2:
-            g = tl.load(b_p + b.to(tl.int64) * b_b + d * b_d + n, mask=mask, other=0.0)
+            g = tl.load(b_p + b * b_b + d * b_d + n, mask=mask, other=0.0)
             tl.store(out_b_p + out, (y * g.to(tl.float32)).to(out_b_p.dtype.element_ty), mask=mask)
 
 
@@ -276,7 +280,7 @@ def _inner_back(pr, pi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC: tl.const
     return left(far, fai, nfai, ur, ui, True, PREC)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def inner_spectrum(
     work_p,
     exponent_p,
@@ -284,6 +288,8 @@ def inner_spectrum(
     fa_p,
     tw_p,
     fb_p,
+    rows,
+    total,
     N1,
     NA: tl.constexpr,
     NB: tl.constexpr,
@@ -292,25 +298,28 @@ def inner_spectrum(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Filters (channels, 2, N1, N2): transform the inner rows in place; top_p (channels, tiles) takes each tile's largest exponent."""
+    """Filters (channels, 2, N1, N2): transform inner rows of `rows` of the `total` filters in place; top_p (channels, tiles) takes each tile's largest exponent."""
     N2: tl.constexpr = NA * NB
     C: tl.constexpr = R * NB
     tiles = (N1 + R - 1) // R
     q = tl.program_id(0) % tiles
-    channel = (tl.program_id(0) // tiles).to(tl.int64)
+    first = tl.program_id(0) // tiles * rows
     c = tl.arange(0, C)
     o = q * R * N2 + tl.arange(0, NA)[:, None] * NB + ((c // NB) * N2 + c % NB)[None, :]
-    alive = (q * R + c // NB < N1)[None, :]
-    work = work_p + channel * (2 * N1 * N2)
-    exponent_p += channel * (N2 // T)
     far, fai, nfai, fbr, fbi, nfbi, twr, twi = _load_inner(fa_p, tw_p, fb_p, NA, C)
-    xr, xi = _load_rows(work, exponent_p, _top(exponent_p, N2 // T), o, alive, N1 * N2, NA, NB, T, DT)
-    zr, zi = _inner_dft(xr, xi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
-    # Magnitudes are at most √N times the filter's largest, which float16 holds up to N = 2^30.
-    tl.store(work + o, zr.to(DT), mask=alive)
-    tl.store(work + N1 * N2 + o, zi.to(DT), mask=alive)
-    h = row_exponents(tl.maximum(tl.abs(zr), tl.abs(zi)), 1, 1)
-    tl.store(top_p + channel * tiles + q, h)
+    for r in range(rows):
+        live = first + r < total
+        channel = _wide(tl.minimum(first + r, total - 1))
+        alive = (q * R + c // NB < tl.where(live, N1, 0))[None, :]
+        work = work_p + channel * (2 * N1 * N2)
+        of = exponent_p + channel * (N2 // T)
+        xr, xi = _load_rows(work, of, _top(of, N2 // T), o, alive, N1 * N2, NA, NB, T, DT)
+        zr, zi = _inner_dft(xr, xi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
+        # Magnitudes are at most √N times the filter's largest, which float16 holds up to N = 2^30.
+        tl.store(work + o, zr.to(DT), mask=alive)
+        tl.store(work + N1 * N2 + o, zi.to(DT), mask=alive)
+        h = row_exponents(tl.maximum(tl.abs(zr), tl.abs(zi)), 1, 1)
+        tl.store(top_p + channel * tiles + q, h, mask=live)
 
 
 @triton.jit
@@ -345,6 +354,7 @@ def inner_product(
     tw_p,
     fb_p,
     rows,
+    total,
     B,
     N1,
     NA: tl.constexpr,
@@ -355,36 +365,33 @@ def inner_product(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Inner rows to the spectrum, times the filter's, and back, in place; one channel, `rows` rows of the batch."""
+    """Inner rows to the spectrum, times the filter's, and back, in place, for `rows` of the `total` rows (channel, b)."""
     N2: tl.constexpr = NA * NB
     C: tl.constexpr = R * NB
     COUNT: tl.constexpr = N2 // T
     tiles = (N1 + R - 1) // R
     q = tl.program_id(0) % tiles
-    chunks = (B + rows - 1) // rows
-    channel = (tl.program_id(0) // tiles // chunks).to(tl.int64)
-    b0 = (tl.program_id(0) // tiles % chunks) * rows
+    first = tl.program_id(0) // tiles * rows
     c = tl.arange(0, C)
     o = q * R * N2 + tl.arange(0, NA)[:, None] * NB + ((c // NB) * N2 + c % NB)[None, :]
-    inside = (q * R + c // NB < N1)[None, :]
     far, fai, nfai, fbr, fbi, nfbi, twr, twi = _load_inner(fa_p, tw_p, fb_p, NA, C)
-    kr, ki = _load_spectrum(spectrum_p, shrink_p, channel, o, inside, N1 * N2)
     for r in tl.range(0, rows, num_stages=STAGES):
-        b = tl.minimum(b0 + r, B - 1)
-        alive = (q * R + c // NB < tl.where(b0 + r < B, N1, 0))[None, :]
-        row = channel * B + b
+        live = first + r < total
+        row = _wide(tl.minimum(first + r, total - 1))
+        alive = (q * R + c // NB < tl.where(live, N1, 0))[None, :]
         work = work_p + row * (2 * N1 * N2)
         top = _top(exponent_p + row * COUNT, COUNT)
         xr, xi = _load_rows(work, exponent_p + row * COUNT, top, o, alive, N1 * N2, NA, NB, T, DT)
         zr, zi = _inner_dft(xr, xi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
+        kr, ki = _load_spectrum(spectrum_p, shrink_p, row // B, o, alive, N1 * N2)
         pr, pi = multiply(zr, zi, kr, ki)
         yr, yi = _inner_back(pr, pi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
         tl.store(work + o, yr.to(DT), mask=alive)
         tl.store(work + N1 * N2 + o, yi.to(DT), mask=alive)
-        tl.store(top_p + row, top)
+        tl.store(top_p + row, top, mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def inner_backward(
     work_p,
     spectrum_p,
@@ -396,6 +403,8 @@ def inner_backward(
     fa_p,
     tw_p,
     fb_p,
+    channels,
+    total,
     B,
     N1,
     slab,
@@ -408,7 +417,7 @@ def inner_backward(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Backward in the spectrum, for one channel and all its rows: Ŵ·K̂ and conj(K̂)·Ĝ go back in place, Σ conj(Ŵ)·Ĝ is kept.
+    """Backward in the spectrum, for `channels` of the `total` channels and all their rows: Ŵ·K̂ and conj(K̂)·Ĝ go back in place, Σ conj(Ŵ)·Ĝ is kept.
 
     The workspaces of w and g lie `slab` rows apart; share_p (channels, 2, N1, N2) is float32, rank_p (channels, tiles) its exponents.
     """
@@ -417,52 +426,55 @@ def inner_backward(
     COUNT: tl.constexpr = N2 // T
     tiles = (N1 + R - 1) // R
     q = tl.program_id(0) % tiles
-    channel = (tl.program_id(0) // tiles).to(tl.int64)
+    first = tl.program_id(0) // tiles * channels
     c = tl.arange(0, C)
     o = q * R * N2 + tl.arange(0, NA)[:, None] * NB + ((c // NB) * N2 + c % NB)[None, :]
-    alive = (q * R + c // NB < N1)[None, :]
     plane = N1 * N2
     far, fai, nfai, fbr, fbi, nfbi, twr, twi = _load_inner(fa_p, tw_p, fb_p, NA, C)
-    sr = tl.zeros([NA, C], tl.float32)
-    si = tl.zeros([NA, C], tl.float32)
-    for b in tl.range(0, B, num_stages=STAGES):
-        row = channel * B + b
-        work = work_p + row * (2 * plane)
-        work_g = work + slab.to(tl.int64) * (2 * plane)
-        of_w = exponent_p + row * COUNT
-        of_g = of_w + slab * COUNT
-        top_w = _top(of_w, COUNT)
-        top_g = _top(of_g, COUNT)
-        tl.store(top_p + row, top_w)
-        tl.store(top_p + row + slab, top_g)
-        kr, ki = _load_spectrum(spectrum_p, shrink_p, channel, o, alive, plane)
-        xr, xi = _load_rows(work, of_w, top_w, o, alive, plane, NA, NB, T, DT)
-        zr, zi = _inner_dft(xr, xi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
-        wr = zr.to(DT)
-        wi = zi.to(DT)
-        if GATED:
-            pr, pi = multiply(zr, zi, kr, ki)
-            yr, yi = _inner_back(pr, pi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
-            tl.store(work + o, yr.to(DT), mask=alive)
-            tl.store(work + plane + o, yi.to(DT), mask=alive)
-        xr, xi = _load_rows(work_g, of_g, top_g, o, alive, plane, NA, NB, T, DT)
-        gr, gi = _inner_dft(xr, xi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
-        cr, ci = multiply(wr.to(tl.float32), -wi.to(tl.float32), gr, gi)
-        back = power(top_w) * power(top_g)
-        sr += cr * back
-        si += ci * back
-        qr, qi = multiply(gr, gi, kr, -ki)
-        yr, yi = _inner_back(qr, qi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
-        tl.store(work_g + o, yr.to(DT), mask=alive)
-        tl.store(work_g + plane + o, yi.to(DT), mask=alive)
-    share = share_p + channel * (2 * plane)
-    tl.store(share + o, sr, mask=alive)
-    tl.store(share + plane + o, si, mask=alive)
-    h = row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), 1, 1)
-    tl.store(rank_p + channel * tiles + q, h)
+    for i in range(channels):
+        live = first + i < total
+        channel = _wide(tl.minimum(first + i, total - 1))
+        alive = (q * R + c // NB < tl.where(live, N1, 0))[None, :]
+        sr = tl.zeros([NA, C], tl.float32)
+        si = tl.zeros([NA, C], tl.float32)
+        for b in tl.range(0, B, num_stages=STAGES):
+            row = channel * B + b
+            work = work_p + row * (2 * plane)
+            work_g = work + slab.to(tl.int64) * (2 * plane)
+            of_w = exponent_p + row * COUNT
+            of_g = of_w + slab * COUNT
+            top_w = _top(of_w, COUNT)
+            top_g = _top(of_g, COUNT)
+            tl.store(top_p + row, top_w)
+            tl.store(top_p + row + slab, top_g)
+            kr, ki = _load_spectrum(spectrum_p, shrink_p, channel, o, alive, plane)
+            xr, xi = _load_rows(work, of_w, top_w, o, alive, plane, NA, NB, T, DT)
+            zr, zi = _inner_dft(xr, xi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
+            wr = zr.to(DT)
+            wi = zi.to(DT)
+            if GATED:
+                pr, pi = multiply(zr, zi, kr, ki)
+                yr, yi = _inner_back(pr, pi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
+                tl.store(work + o, yr.to(DT), mask=alive)
+                tl.store(work + plane + o, yi.to(DT), mask=alive)
+            xr, xi = _load_rows(work_g, of_g, top_g, o, alive, plane, NA, NB, T, DT)
+            gr, gi = _inner_dft(xr, xi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
+            cr, ci = multiply(wr.to(tl.float32), -wi.to(tl.float32), gr, gi)
+            back = power(top_w) * power(top_g)
+            sr += cr * back
+            si += ci * back
+            qr, qi = multiply(gr, gi, kr, -ki)
+            yr, yi = _inner_back(qr, qi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
+            tl.store(work_g + o, yr.to(DT), mask=alive)
+            tl.store(work_g + plane + o, yi.to(DT), mask=alive)
+        share = share_p + channel * (2 * plane)
+        tl.store(share + o, sr, mask=alive)
+        tl.store(share + plane + o, si, mask=alive)
+        h = row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), 1, 1)
+        tl.store(rank_p + channel * tiles + q, h)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def inner_adjoint(
     share_p,
     rank_p,
@@ -471,6 +483,8 @@ def inner_adjoint(
     fa_p,
     tw_p,
     fb_p,
+    rows,
+    total,
     N1,
     NA: tl.constexpr,
     NB: tl.constexpr,
@@ -479,23 +493,26 @@ def inner_adjoint(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """The spectrum of dk (channels, 2, N1, N2) float32: inner rows back, into a workspace of the working dtype."""
+    """The spectrum of dk (channels, 2, N1, N2) float32: inner rows of `rows` of the `total` channels back, into a workspace of the working dtype."""
     N2: tl.constexpr = NA * NB
     C: tl.constexpr = R * NB
     tiles = (N1 + R - 1) // R
     q = tl.program_id(0) % tiles
-    channel = (tl.program_id(0) // tiles).to(tl.int64)
+    first = tl.program_id(0) // tiles * rows
     c = tl.arange(0, C)
     o = q * R * N2 + tl.arange(0, NA)[:, None] * NB + ((c // NB) * N2 + c % NB)[None, :]
-    alive = (q * R + c // NB < N1)[None, :]
     i = tl.arange(0, SIZE)
-    e = tl.max(tl.load(rank_p + channel * tiles + i, mask=i < tiles, other=1), axis=0)
     far, fai, nfai, fbr, fbi, nfbi, twr, twi = _load_inner(fa_p, tw_p, fb_p, NA, C)
-    share = share_p + channel * (2 * N1 * N2)
-    pr = scaled(tl.load(share + o, mask=alive, other=0.0), e, DT, 1)
-    pi = scaled(tl.load(share + N1 * N2 + o, mask=alive, other=0.0), e, DT, 1)
-    yr, yi = _inner_back(pr, pi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
-    work = work_p + channel * (2 * N1 * N2)
-    tl.store(work + o, yr.to(DT), mask=alive)
-    tl.store(work + N1 * N2 + o, yi.to(DT), mask=alive)
-    tl.store(top_p + channel, e)
+    for r in range(rows):
+        live = first + r < total
+        channel = _wide(tl.minimum(first + r, total - 1))
+        alive = (q * R + c // NB < tl.where(live, N1, 0))[None, :]
+        e = tl.max(tl.load(rank_p + channel * tiles + i, mask=i < tiles, other=1), axis=0)
+        share = share_p + channel * (2 * N1 * N2)
+        pr = scaled(tl.load(share + o, mask=alive, other=0.0), e, DT, 1)
+        pi = scaled(tl.load(share + N1 * N2 + o, mask=alive, other=0.0), e, DT, 1)
+        yr, yi = _inner_back(pr, pi, far, fai, nfai, fbr, fbi, nfbi, twr, twi, PREC)
+        work = work_p + channel * (2 * N1 * N2)
+        tl.store(work + o, yr.to(DT), mask=alive)
+        tl.store(work + N1 * N2 + o, yi.to(DT), mask=alive)
+        tl.store(top_p + channel, e, mask=live)

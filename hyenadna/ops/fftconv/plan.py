@@ -61,7 +61,7 @@ class LongPlan:
     """Long rows as (n1, na·nb) matrices, in three passes over a workspace of a few channels.
 
     m1 is n1 padded to blocks of `block`; outer passes take `tile` columns, inner ones `rows` inner transforms at a time.
-    A program walks over `outer_rows` or `inner_rows` rows of the batch. `channels` are taken at a time.
+    A program walks over `walk` rows (channel, b). `channels` are taken at a time.
     """
 
     n1: int
@@ -71,8 +71,7 @@ class LongPlan:
     nb: int
     rows: int
     tile: int
-    outer_rows: int
-    inner_rows: int
+    walk: int
     outer_stages: int
     inner_stages: int
     channels: int
@@ -147,14 +146,14 @@ def _tile_plan(
     # Long walks reuse tables and spectra, but there should be programs enough to fill the device several times over.
     tiles = -(-batch // rows)
     most = max(1, width * tiles // (limits.n_sm * 8))
-    walk = min(16 if backward else 8 if columns < 64 else 4, tiles, _power_of_two(most + 1) // 2)
+    walk = min(16 if backward or columns < 32 else 8 if columns < 64 else 4, tiles, _power_of_two(most + 1) // 2)
     pipelined = limits.shared_bytes >= 140_000 and not exact
     return TilePlan(
         n1=n1,
         n2=n2,
         rows=rows,
         walk=walk,
-        stages=1 if not pipelined else 3 if columns < 32 and not backward else 2,
+        stages=1 if not pipelined else 3 if columns < 32 else 2,
         num_warps=8 if n1 == 128 else 4,
     )
 
@@ -170,7 +169,8 @@ def _long_plan(
 ) -> LongPlan:
     # Tiles of 128 rows need shared memory for two 128 × 128 DFT matrices and more.
     large = not exact and limits.shared_bytes >= 160_000
-    na, nb, largest = 64, 4, 32
+    # Small DFTs from the left run on the older matrix instructions: 16 or 64 rows are fast, 32 are not.
+    na, nb, largest = 64, 16 if length <= 16_384 else 4, 32
     if length > 131_072 and large:
         na, nb, largest = 128, 32, 64
     block = 128 if length > 262_144 and large else 64
@@ -195,8 +195,7 @@ def _long_plan(
         nb=nb,
         rows=columns // nb,
         tile=max(32, nb),
-        outer_rows=min(4, _power_of_two(batch)),
-        inner_rows=min(4, _power_of_two(batch)),
+        walk=4,
         outer_stages=1,
         inner_stages=1,
         channels=channels,

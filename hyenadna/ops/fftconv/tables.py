@@ -32,9 +32,9 @@ class LongTables(NamedTuple):
     """Tables of the long path, N = N1·NA·NB; the outer stage is padded to M1 ≥ N1 rows, its columns come T at a time.
 
     f1 : (2, M1, M1), zero beyond N1.
-    tc : (2, N2/T, M1) float32 and tj : (2, M1, T), whose product is the outer twiddle with the ring's twist.
+    tc : (2, N2/T, M1) and tj : (2, M1, T), float32, whose product is the outer twiddle with the ring's twist.
     fa : (3, NA, NA), left inner DFT: real, imaginary, negated imaginary part.
-    tw, fb : as `TileTables.tw` (without a twist) and `TileTables.f2`.
+    tw : (2, NA, R·NB) float32, inner twiddles; fb : as `TileTables.f2`.
     """
 
     f1: torch.Tensor
@@ -120,8 +120,8 @@ def long_tables(
         return LongTables(
             _planes(f1, dtype, device),
             _planes(tc, torch.float32, device),
-            _planes(tj, dtype, device),
+            _planes(tj, torch.float32, device),
             _planes(_dft(na), dtype, device, negated=True),
-            _planes(inner.repeat(1, rows), dtype, device),
+            _planes(inner.repeat(1, rows), torch.float32, device),
             _planes(torch.block_diag(*[_dft(nb)] * rows), dtype, device, negated=True),
         )

@@ -232,8 +232,8 @@ class _LongRun:
         plan = self.plan
         self._outer(k[None], None, bias, self.spectrum, self.of_filter, first, channels, batch=1)
         _, _, _, fa, tw, fb = self.tables
-        inner_spectrum[(plan.inner_tiles * channels,)](
-            self.spectrum, self.of_filter, self.ranks, fa, tw, fb, plan.n1, T=plan.tile, **self._inner()
+        inner_spectrum[self._inner_grid(channels)](
+            self.spectrum, self.of_filter, self.ranks, fa, tw, fb, plan.walk, channels, plan.n1, T=plan.tile, **self._inner()
         )
         filter_gain[(channels,)](
             self.of_filter, self.ranks, self.shrink, self.gain, plan.inner_tiles, self.root,
@@ -249,17 +249,18 @@ class _LongRun:
     def product(self, channels: int) -> None:
         plan = self.plan
         _, _, _, fa, tw, fb = self.tables
-        inner_product[(plan.inner_tiles * channels * triton.cdiv(self.batch, plan.inner_rows),)](
-            self.work, self.spectrum, self.shrink, self.exponents, self.tops, fa, tw, fb, plan.inner_rows, self.batch, plan.n1,
+        inner_product[self._inner_grid(channels * self.batch)](
+            self.work, self.spectrum, self.shrink, self.exponents, self.tops, fa, tw, fb, plan.walk, channels * self.batch, self.batch, plan.n1,
             T=plan.tile, STAGES=plan.inner_stages, **self._inner(),
         )  # fmt: skip
 
     def gradient_products(self, channels: int, *, gated: bool) -> None:
         plan = self.plan
         _, _, _, fa, tw, fb = self.tables
-        inner_backward[(plan.inner_tiles * channels,)](
+        at_once = max(1, plan.walk // self.batch)
+        inner_backward[(plan.inner_tiles * triton.cdiv(channels, at_once),)](
             self.work, self.spectrum, self.shrink, self.exponents, self.tops, self.share, self.ranks, fa, tw, fb,
-            self.batch, plan.n1, plan.channels * self.batch, GATED=gated, T=plan.tile, STAGES=1, **self._inner(),
+            at_once, channels, self.batch, plan.n1, plan.channels * self.batch, GATED=gated, T=plan.tile, STAGES=1, **self._inner(),
         )  # fmt: skip
 
     def inverse(self, slab: int, gates: list[Any], outs: list[torch.Tensor], first: int, channels: int) -> None:
@@ -272,27 +273,29 @@ class _LongRun:
         plan = self.plan
         _, _, _, fa, tw, fb = self.tables
         # The spectrum has done its work; its memory takes the gradient's way back.
-        inner_adjoint[(plan.inner_tiles * channels,)](
-            self.share, self.ranks, self.spectrum, self.tops, fa, tw, fb, plan.n1,
+        inner_adjoint[self._inner_grid(channels)](
+            self.share, self.ranks, self.spectrum, self.tops, fa, tw, fb, plan.walk, channels, plan.n1,
             SIZE=triton.next_power_of_2(plan.inner_tiles), **self._inner(),
         )  # fmt: skip
         self.gain.fill_(self.root)
         self._outer_inverse(self.spectrum, self.tops, self.gain, [], [dk[None]], first, channels, batch=1)
 
+    def _inner_grid(self, rows: int) -> tuple[int]:
+        return (self.plan.inner_tiles * triton.cdiv(rows, self.plan.walk),)
+
     def _inner(self) -> dict[str, Any]:
         plan = self.plan
-        return {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.inner_warps, **self.math}
+        return {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.inner_warps, "num_stages": 1, **self.math}
 
     def _outer(
         self, p: torch.Tensor, q: Any, skip: Any, work: torch.Tensor, exponents: torch.Tensor, first: int, channels: int, *, batch: int
     ) -> None:  # fmt: skip
         plan = self.plan
-        walk = min(plan.outer_rows, triton.next_power_of_2(batch))
         rows = [p if t is None else t for t in (p, q)]
-        outer_forward[(plan.outer_tiles * channels * triton.cdiv(batch, walk),)](
-            *rows, p if skip is None else skip, work, exponents, *self.tables[:3], first, walk, batch, self.length, plan.n1,
+        outer_forward[(plan.outer_tiles * triton.cdiv(channels * batch, plan.walk),)](
+            *rows, p if skip is None else skip, work, exponents, *self.tables[:3], first, plan.walk, channels * batch, batch, self.length, plan.n1,
             *_strides(*rows), PAIR=q is not None, SKIP=skip is not None, M1=plan.m1, BLK=plan.block,
-            N2=plan.na * plan.nb, T=plan.tile, STAGES=plan.outer_stages, num_warps=plan.outer_warps, **self.math,
+            N2=plan.na * plan.nb, T=plan.tile, STAGES=plan.outer_stages, num_warps=plan.outer_warps, num_stages=1, **self.math,
         )  # fmt: skip
 
     def _outer_inverse(
@@ -300,14 +303,13 @@ class _LongRun:
         first: int, channels: int, *, batch: int,
     ) -> None:  # fmt: skip
         plan = self.plan
-        walk = min(plan.outer_rows, triton.next_power_of_2(batch))
         gate_a, gate_b = (gates + [outs[0]] * 2)[:2]
         blocks = plan.m1 // plan.block
-        outer_inverse[(plan.outer_tiles * blocks * channels * triton.cdiv(batch, walk),)](
+        outer_inverse[(plan.outer_tiles * blocks * triton.cdiv(channels * batch, plan.walk),)](
             work, tops, gain, gate_a, gate_b, outs[0], outs[-1], *self.tables[:3],
-            first, walk, batch, self.width, self.length, plan.n1, *_strides(gate_a, gate_b),
+            first, plan.walk, channels * batch, batch, self.width, self.length, plan.n1, *_strides(gate_a, gate_b),
             GATES=len(gates), M1=plan.m1, BLK=plan.block, N2=plan.na * plan.nb, T=plan.tile,
-            STAGES=plan.outer_stages, num_warps=plan.outer_warps, PREC=self.math["PREC"],
+            STAGES=plan.outer_stages, num_warps=plan.outer_warps, num_stages=1, PREC=self.math["PREC"],
         )  # fmt: skip
 
 
