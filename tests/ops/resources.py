@@ -22,26 +22,74 @@ LIMITS = {
     86: DeviceLimits(n_sm=84, shared_bytes=101_376, l2_bytes=6 * 2**20),
     90: DeviceLimits(n_sm=132, shared_bytes=232_448, l2_bytes=50 * 2**20),
 }
-_SIGNALS = ("p_p", "q_p", "a_p", "b_p", "out_a_p", "out_b_p", "dy_p", "x0_p", "x1_p", "v_p", "y_p", "dx0_p", "dx1_p", "dv_p")
-_FLOATS = ("skip_p", "shrink_p", "k_p", "dk_p", "bias_p", "gain_p", "dspectrum_p", "share_p", "tc_p")
+_SIGNALS = (
+    "p_p",
+    "q_p",
+    "a_p",
+    "b_p",
+    "out_a_p",
+    "out_b_p",
+    "dy_p",
+    "x0_p",
+    "x1_p",
+    "v_p",
+    "y_p",
+    "dx0_p",
+    "dx1_p",
+    "dv_p",
+)
+_FLOATS = (
+    "skip_p",
+    "shrink_p",
+    "k_p",
+    "dk_p",
+    "bias_p",
+    "gain_p",
+    "dspectrum_p",
+    "share_p",
+    "tc_p",
+)
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 class Resources(NamedTuple):
-    """What one kernel needs."""
+    """What one kernel needs.
+
+    Attributes
+    ----------
+    registers : int
+        Per thread.
+    spills : int
+        Instructions that move registers to local memory or back.
+    shared : int
+        Bytes of shared memory of one program.
+    matrix_instructions : int
+        In the PTX.
+    broken_descriptors : int
+        See `count_broken_descriptors`.
+    """
 
     registers: int
     spills: int
     shared: int
     matrix_instructions: int
+    broken_descriptors: int
 
 
 def compile_kernel(
-    kernel: Any, constants: dict[str, Any], dtype: torch.dtype, capability: int, *, divisible: bool = True
+    kernel: Any,
+    constants: dict[str, Any],
+    dtype: torch.dtype,
+    capability: int,
+    *,
+    divisible: bool = True,
 ) -> Resources:
     """Compile one kernel with tensors aligned to 16 bytes; with `divisible`, lengths and strides are multiples of 16."""
     constants = dict(constants)
-    options = {"num_warps": constants.pop("num_warps", 4), "num_stages": constants.pop("num_stages", 3)}
+    options = {
+        "num_warps": constants.pop("num_warps", 4),
+        "num_stages": constants.pop("num_stages", 3),
+    }
     if (limit := constants.pop("maxnreg", None)) is not None:
         options["maxnreg"] = limit
     working = "*fp32" if dtype == torch.float32 else "*fp16"
@@ -52,7 +100,10 @@ def compile_kernel(
             signature[name] = "constexpr"
         elif name in _SIGNALS:
             signature[name] = f"*{_NAMES[dtype]}"
-        elif name in _FLOATS:
+        elif name in _FLOATS or (
+            name in ("tj_p", "tw_p")
+            and kernel.arg_names[0] not in ("k_p", "x0_p", "dy_p", "dspectrum_p")
+        ):
             signature[name] = "*fp32"
         elif name in ("exponent_p", "top_p", "rank_p"):
             signature[name] = "*i32"
@@ -62,15 +113,60 @@ def compile_kernel(
             signature[name] = "fp32"
         else:
             signature[name] = "i32"
-        strided = name == "L" or re.fullmatch(r"(dy|x0|x1|v|p|q|a|b)_[bd]", name)
+        strided = name == "L" or re.fullmatch(r"(dy|x0|x1|v|p|q|r|s|a|b)_[bd]", name)
         if name.endswith("_p") or (divisible and strided):
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    return Resources(*_read(compiled.asm["cubin"]), compiled.metadata.shared, _matrix(compiled.asm["ptx"]))
+    registers, sass = _disassemble(compiled.asm["cubin"])
+    return Resources(
+        registers,
+        spills=len(re.findall(r"\b(?:LDL|STL)\b", sass)),
+        shared=compiled.metadata.shared,
+        matrix_instructions=len(
+            re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)", compiled.asm["ptx"])
+        ),
+        broken_descriptors=count_broken_descriptors(sass),
+    )
 
 
-def _read(cubin: bytes) -> tuple[int, int]:
+def count_broken_descriptors(sass: str) -> int:
+    """Count 64-bit additions to matrix descriptors whose high word is made from the low word.
+
+    ptxas 12.8 (which Triton 3.6 brings along) does this to wgmma descriptors of a buffer at the base of shared memory: it adds the
+    address (low word) in the high word, too, where zero belongs. The matrix is then read from elsewhere, and nothing fails. It hits
+    kernels whose row loop the compiler can remove. In the carry chain
+
+        UIADD3   URa, UPx, URb, imm, URZ
+        UIADD3.X URc, URd, imm, URZ, UPx, !UPT
+
+    URd must not be URb, unless URb was written in between.
+    """
+    low_words: dict[str, str] = {}  # carry predicate: register of the low word
+    broken = 0
+    for line in sass.splitlines():
+        high = re.search(r"\bUIADD3\.X (UR\d+|URZ), (\S+), (\S+), URZ, (UP\d)", line)
+        if high and low_words.get(high[4]) in (high[2], high[3]):
+            broken += 1
+        if written := _written(line):
+            low_words = {carry: low for carry, low in low_words.items() if low not in written}
+        if low := re.search(r"\bUIADD3 (?:UR\d+|URZ), (UP\d), (UR\d+), \S+, URZ", line):
+            low_words[low[1]] = low[2]
+    return broken
+
+
+def _written(line: str) -> set[str]:
+    """Return the uniform registers that an instruction writes: its first operand, or two with a 64-bit result."""
+    found = re.search(r"\b([A-Z][A-Z0-9_.]*) UR(\d+)\b", line)
+    if not found:
+        return set()
+    first = int(found[2])
+    wide = ".64" in found[1] or ".WIDE" in found[1]
+    return {f"UR{first + i}" for i in range(2 if wide else 1)}
+
+
+def _disassemble(cubin: bytes) -> tuple[int, str]:
+    """Return the registers per thread and the machine code."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -80,11 +176,7 @@ def _read(cubin: bytes) -> tuple[int, int]:
         ).stdout
     registers = re.search(r"REG:(\d+)", text)
     assert registers
-    return int(registers[1]), len(re.findall(r"\b(?:LDL|STL)\b", text))
-
-
-def _matrix(ptx: str) -> int:
-    return len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)", ptx))
+    return int(registers[1]), text
 
 
 def kernels(
@@ -98,26 +190,37 @@ def kernels(
             base = {"N1": plan.n1, "N2": plan.n2, "R": plan.rows, "num_warps": plan.num_warps}
             base |= arithmetic(dtype)
             if backward:
-                more = {"GATED": True, "STAGES": plan.backward_stages, "HOLD": plan.hold}
+                more = {"GATED": True, "STAGES": plan.stages}
                 found["backward"] = (tile_kernels.tile_backward, base | more)
                 found["adjoint"] = (tile_kernels.tile_adjoint, base)
             else:
-                more = {"GATED": True, "STAGES": plan.forward_stages}
+                more = {"GATED": True, "STAGES": plan.stages}
                 found["forward"] = (tile_kernels.tile_forward, base | more)
                 found["spectrum"] = (tile_kernels.tile_spectrum, base)
         else:
-            inner = {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.num_warps} | arithmetic(dtype)
+            inner = {
+                "NA": plan.na,
+                "NB": plan.nb,
+                "R": plan.rows,
+                "num_warps": plan.inner_warps,
+            } | arithmetic(dtype)
             outer = {
                 "M1": plan.m1, "BLK": plan.block, "N2": plan.na * plan.nb, "T": plan.tile,
-                "STAGES": plan.outer_stages, "num_warps": plan.num_warps,
+                "STAGES": plan.outer_stages, "num_warps": plan.outer_warps, "num_stages": 1,
             }  # fmt: skip
             walk = {"STAGES": plan.inner_stages}
             back = {"PREC": arithmetic(dtype)["PREC"]}
             if backward:
                 found["backward outer"] = (long_kernels.outer_inverse, outer | back | {"GATES": 2})
-                found["backward inner"] = (long_kernels.inner_backward, inner | {"GATED": True, "T": plan.tile, "STAGES": 1})
+                found["backward inner"] = (
+                    long_kernels.inner_backward,
+                    inner | {"GATED": True, "T": plan.tile, "STAGES": 1},
+                )
             else:
-                found["outer"] = (long_kernels.outer_forward, outer | arithmetic(dtype) | {"PAIR": True, "SKIP": False})
+                found["outer"] = (
+                    long_kernels.outer_forward,
+                    outer | arithmetic(dtype) | {"PAIR": True, "SKIP": False, "DOT": False},
+                )
                 found["inner"] = (long_kernels.inner_product, inner | walk | {"T": plan.tile})
                 found["outer back"] = (long_kernels.outer_inverse, outer | back | {"GATES": 1})
     return found
@@ -127,5 +230,8 @@ if __name__ == "__main__":
     import sys
 
     for text in sys.argv[2].split(","):
-        for name, (kernel, constants) in kernels(int(text), getattr(torch, sys.argv[1]), 90).items():
-            print(text, name, compile_kernel(kernel, constants, getattr(torch, sys.argv[1]), 90), flush=True)
+        for name, (kernel, constants) in kernels(
+            int(text), getattr(torch, sys.argv[1]), 90
+        ).items():
+            needs = compile_kernel(kernel, constants, getattr(torch, sys.argv[1]), 90)
+            sys.stdout.write(f"{text} {name} {needs}\n")

@@ -54,6 +54,9 @@ def outer_forward(
     p_p,
     q_p,
     skip_p,
+    r_p,
+    s_p,
+    dot_p,
     work_p,
     exponent_p,
     f1_p,
@@ -69,8 +72,13 @@ def outer_forward(
     p_d,
     q_b,
     q_d,
+    r_b,
+    r_d,
+    s_b,
+    s_d,
     PAIR: tl.constexpr,
     SKIP: tl.constexpr,
+    DOT: tl.constexpr,
     M1: tl.constexpr,
     BLK: tl.constexpr,
     N2: tl.constexpr,
@@ -79,7 +87,10 @@ def outer_forward(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Transform p∘q over n1: one column tile of `rows` of the `total` rows (channel, b) from channel `first` on."""
+    """Transform p∘q over n1: one column tile of `rows` of the `total` rows (channel, b) from channel `first` on.
+
+    With DOT, dot_p takes the sum of (p∘q)·(r∘s) over each tile: with the gradient in p∘q, parts of that of the skip weight.
+    """
     TILES: tl.constexpr = N2 // T
     t = tl.program_id(0) % TILES
     first_row = tl.program_id(0) // TILES * rows
@@ -106,6 +117,10 @@ def outer_forward(
             skip = tl.load(skip_p + d, mask=live, other=0.0)
         w = _signal(p, q, n, n < length, skip, PAIR, SKIP)
         e = row_exponents(w, 1, 1)
+        if DOT:
+            other = r_p + b * r_b + d * r_d
+            factor = s_p + b * s_b + d * s_d
+            dot = tl.sum(tl.sum(w * _signal(other, factor, n, n < length, skip, PAIR, False), axis=1), axis=0)
         if M1 == BLK:
             x = scaled(w, e, DT, 1)
             ar = tl.dot(f1r, x, input_precision=PREC)
@@ -119,6 +134,9 @@ def outer_forward(
                 more = n + block * BLK * N2
                 w = _signal(p, q, more, more < length, skip, PAIR, False)
                 e = tl.maximum(e, row_exponents(w, 1, 1))
+                if DOT:
+                    u = _signal(other, factor, more, more < length, skip, PAIR, False)
+                    dot += tl.sum(tl.sum(w * u, axis=1), axis=0)
             for fb in range(M1 // BLK):
                 f1 = fb * BLK + i
                 ar = tl.zeros([BLK, T], tl.float32)
@@ -136,6 +154,8 @@ def outer_forward(
                 tl.store(place, tr.to(DT), mask=alive)
                 tl.store(place + N1 * N2, ti.to(DT), mask=alive)
         tl.store(exponent_p + row * TILES + t, e, mask=live)
+        if DOT:
+            tl.store(dot_p + row * TILES + t, dot, mask=live)
 
 
 @triton.jit
@@ -471,7 +491,7 @@ def inner_backward(
         tl.store(share + o, sr, mask=alive)
         tl.store(share + plane + o, si, mask=alive)
         h = row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), 1, 1)
-        tl.store(rank_p + channel * tiles + q, h)
+        tl.store(rank_p + channel * tiles + q, h, mask=live)
 
 
 @triton.jit(do_not_specialize=["rows"])

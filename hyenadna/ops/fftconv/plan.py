@@ -169,11 +169,16 @@ def _long_plan(
 ) -> LongPlan:
     # Tiles of 128 rows need shared memory for two 128 × 128 DFT matrices and more.
     large = not exact and limits.shared_bytes >= 160_000
-    # Small DFTs from the left run on the older matrix instructions: 16 or 64 rows are fast, 32 are not.
-    na, nb, largest = 64, 16 if length <= 16_384 else 4, 32
-    if length > 131_072 and large:
-        na, nb, largest = 128, 32, 64
-    block = 128 if length > 262_144 and large else 64
+    na, nb, block = 64, 4, 64
+    if length <= 16_384:
+        # 16 rows: DFTs of 32 from the left are slow, and so are short pieces of rows.
+        nb = 8 if length <= 8192 else 16
+    elif length > 131_072 and large:
+        block = 128
+        if length > 262_144:
+            # More columns forward; backward, where registers are short, more rows.
+            na, nb = (128, 32) if backward or length > 524_288 else (64, 64)
+    largest = 64 if na == 128 else max(nb, 32)
     while nb < largest and -(-length // (na * nb)) > block:
         nb *= 2
     columns = max(16 if exact else 32, nb)
@@ -196,7 +201,7 @@ def _long_plan(
         rows=columns // nb,
         tile=max(32, nb),
         walk=4,
-        outer_stages=1,
+        outer_stages=2,
         inner_stages=1,
         channels=channels,
         outer_warps=8 if min(m1, block) == 128 else 4,

@@ -146,6 +146,7 @@ def tile_backward(
     dx1_p,
     dv_p,
     dspectrum_p,
+    dbias_p,
     spectrum_p,
     gain_p,
     f1_p,
@@ -171,7 +172,7 @@ def tile_backward(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Gradients of the signals, and this program's share Σ conj(Ŵ)·Ĝ of the filter's spectrum, (programs, 2, N1, C) float32.
+    """Gradients of the signals, and this program's share Σ conj(Ŵ)·Ĝ of the filter's spectrum, (programs, 2, N1, C) float32, and of dbias.
     """
     C: tl.constexpr = N2 * R
     d = (tl.program_id(0) % D).to(tl.int64)
@@ -185,6 +186,7 @@ def tile_backward(
     share_p = dspectrum_p + tl.program_id(0).to(tl.int64) * (2 * N1 * C) + o
     sr = tl.zeros([N1, C], tl.float32)
     si = tl.zeros([N1, C], tl.float32)
+    skip = 0.0
     for i in tl.range(0, rows, num_stages=STAGES):
         b = first_row + i * R + c // N2
         mask = (n < L) & (b < B)[None, :]
@@ -195,9 +197,11 @@ def tile_backward(
         twr, twi = load_planes(tw_p, o, N1 * C)
         kr, ki = load_planes(spectrum_p + d * 2 * N1 * N2, n, N1 * N2)
 
-        w = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
+        v = tl.load(at_v, mask=mask, other=0.0)
+        w = v.to(tl.float32)
         if GATED:
-            w *= tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
+            x1 = tl.load(at_x1, mask=mask, other=0.0)
+            w *= x1.to(tl.float32)
         ew = row_exponents(w, R, N2)
         zr, zi = tile_dft(scaled(w, ew, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
         wr = zr.to(DT)
@@ -211,6 +215,10 @@ def tile_backward(
             x0 = tl.load(x0_p + (b * x0_b + d * x0_d)[None, :] + n, mask=mask, other=0.0)
             g *= x0.to(tl.float32)
 
+        if GATED:
+            skip += tl.sum(tl.sum(g * (x1.to(tl.float32) * v.to(tl.float32)), axis=1), axis=0)
+        else:
+            skip += tl.sum(tl.sum(g * v.to(tl.float32), axis=1), axis=0)
         eg = row_exponents(g, R, N2)
         gr, gi = tile_dft(scaled(g, eg, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
         back = power(ew) * power(eg)
@@ -221,13 +229,12 @@ def tile_backward(
         dw = tile_inverse(qr, qi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
         dw *= power(eg) * gain
         if GATED:
-            x1 = tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
-            v = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
-            tl.store(dx1_p + out, (dw * v).to(dx1_p.dtype.element_ty), mask=mask)
-            dw *= x1
+            tl.store(dx1_p + out, (dw * v.to(tl.float32)).to(dx1_p.dtype.element_ty), mask=mask)
+            dw *= x1.to(tl.float32)
         tl.store(dv_p + out, dw.to(dv_p.dtype.element_ty), mask=mask)
     tl.store(share_p, sr)
     tl.store(share_p + N1 * C, si)
+    tl.store(dbias_p + tl.program_id(0), skip)
 
 
 @triton.jit(do_not_specialize=["rounds"])

@@ -97,11 +97,10 @@ def backward(
     with _on(v.device):
         if isinstance(plan, TilePlan):
             run = _TileRun(plan, v, k, bias)
-            run.backward(dy, x0, x1, v, dx0, dx1, dv, dk)
+            dbias = run.backward(dy, x0, x1, v, dx0, dx1, dv, dk)
         else:
-            _long_backward(plan, dy, x0, x1, v, k, bias, dx0, dx1, dv, dk)
-    # The skip term is part of the filter at lag 0, and so is its gradient.
-    return Gradients(dx0, dx1, dv, dk, dk[:, 0].clone())
+            dbias = _long_backward(plan, dy, x0, x1, v, k, bias, dx0, dx1, dv, dk)
+    return Gradients(dx0, dx1, dv, dk, dbias)
 
 
 def _rows(t: Any) -> Any:
@@ -165,21 +164,23 @@ class _TileRun:
 
     def backward(
         self, dy: torch.Tensor, x0: Any, x1: Any, v: torch.Tensor, dx0: Any, dx1: Any, dv: torch.Tensor, dk: torch.Tensor
-    ) -> None:  # fmt: skip
+    ) -> torch.Tensor:  # fmt: skip
         plan = self.plan
         chunks = self.chunks(plan.walk)
         shares = torch.empty(
             chunks, self.width, 2, plan.n1, plan.n2 * plan.rows,
             dtype=torch.float32, device=v.device,
         )  # fmt: skip
+        dbias = torch.empty(chunks, self.width, dtype=torch.float32, device=v.device)
         tile_backward[(self.width * chunks,)](
-            dy, *_or(v, x0, x1), v, *_or(dv, dx0, dx1), dv, shares, self.spectrum, self.gain, *self.tables,
+            dy, *_or(v, x0, x1), v, *_or(dv, dx0, dx1), dv, shares, dbias, self.spectrum, self.gain, *self.tables,
             plan.walk, self.batch, self.width, self.length, *_strides(dy, *_or(v, x0, x1), v),
             GATED=x0 is not None, STAGES=plan.stages, **self.shape,
         )  # fmt: skip
         tile_adjoint[(triton.cdiv(self.width, plan.rows),)](
             shares, dk, *self.tables, 1, self.width, self.length, chunks, self.root, **self.shape
-        )
+        )  # fmt: skip
+        return dbias.sum(0)
 
 
 def _or(default: torch.Tensor, *tensors: Any) -> list[torch.Tensor]:
@@ -209,6 +210,7 @@ class _LongRun:
         self.work = self._empty(slabs, rows, 2, plan.length)
         self.exponents = self._empty(slabs, rows, plan.outer_tiles, dtype=torch.int32)
         self.tops = self._empty(slabs, rows, dtype=torch.int32)
+        self.dots = self._empty(rows if backward else 1, plan.outer_tiles, dtype=torch.float32)
         self.spectrum = self._empty(plan.channels, 2, plan.length)
         self.share = (
             self._empty(plan.channels, 2, plan.length, dtype=torch.float32) if backward else None
@@ -240,11 +242,13 @@ class _LongRun:
             COUNT=plan.outer_tiles, SIZE=triton.next_power_of_2(plan.inner_tiles), num_warps=1,
         )  # fmt: skip
 
-    def transform(self, p: torch.Tensor, q: Any, slab: int, first: int, channels: int) -> None:
-        """Take signals p∘q through the outer pass into workspace `slab`."""
+    def transform(
+        self, p: torch.Tensor, q: Any, slab: int, first: int, channels: int, *, other: tuple[Any, Any] | None = None
+    ) -> None:  # fmt: skip
+        """Take signals p∘q through the outer pass into workspace `slab`; `dots` takes their products with `other`, tile by tile."""
         self._outer(
-            p, q, None, self.work[slab], self.exponents[slab], first, channels, batch=self.batch
-        )
+            p, q, None, self.work[slab], self.exponents[slab], first, channels, batch=self.batch, other=other
+        )  # fmt: skip
 
     def product(self, channels: int) -> None:
         plan = self.plan
@@ -257,10 +261,9 @@ class _LongRun:
     def gradient_products(self, channels: int, *, gated: bool) -> None:
         plan = self.plan
         _, _, _, fa, tw, fb = self.tables
-        at_once = max(1, plan.walk // self.batch)
-        inner_backward[(plan.inner_tiles * triton.cdiv(channels, at_once),)](
+        inner_backward[(plan.inner_tiles * channels,)](
             self.work, self.spectrum, self.shrink, self.exponents, self.tops, self.share, self.ranks, fa, tw, fb,
-            at_once, channels, self.batch, plan.n1, plan.channels * self.batch, GATED=gated, T=plan.tile, STAGES=1, **self._inner(),
+            1, channels, self.batch, plan.n1, plan.channels * self.batch, GATED=gated, T=plan.tile, STAGES=1, **self._inner(),
         )  # fmt: skip
 
     def inverse(self, slab: int, gates: list[Any], outs: list[torch.Tensor], first: int, channels: int) -> None:
@@ -288,13 +291,15 @@ class _LongRun:
         return {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.inner_warps, "num_stages": 1, **self.math}
 
     def _outer(
-        self, p: torch.Tensor, q: Any, skip: Any, work: torch.Tensor, exponents: torch.Tensor, first: int, channels: int, *, batch: int
+        self, p: torch.Tensor, q: Any, skip: Any, work: torch.Tensor, exponents: torch.Tensor, first: int, channels: int, *,
+        batch: int, other: tuple[Any, Any] | None = None,
     ) -> None:  # fmt: skip
         plan = self.plan
         rows = [p if t is None else t for t in (p, q)]
+        others = _or(rows[0], *(other or (None, None)))
         outer_forward[(plan.outer_tiles * triton.cdiv(channels * batch, plan.walk),)](
-            *rows, p if skip is None else skip, work, exponents, *self.tables[:3], first, plan.walk, channels * batch, batch, self.length, plan.n1,
-            *_strides(*rows), PAIR=q is not None, SKIP=skip is not None, M1=plan.m1, BLK=plan.block,
+            *rows, p if skip is None else skip, *others, self.dots, work, exponents, *self.tables[:3], first, plan.walk, channels * batch, batch, self.length, plan.n1,
+            *_strides(*rows, *others), PAIR=q is not None, SKIP=skip is not None, DOT=other is not None, M1=plan.m1, BLK=plan.block,
             N2=plan.na * plan.nb, T=plan.tile, STAGES=plan.outer_stages, num_warps=plan.outer_warps, num_stages=1, **self.math,
         )  # fmt: skip
 
@@ -327,12 +332,14 @@ def _long_forward(
 def _long_backward(
     plan: LongPlan, dy: torch.Tensor, x0: Any, x1: Any, v: torch.Tensor, k: torch.Tensor, bias: torch.Tensor,
     dx0: Any, dx1: Any, dv: torch.Tensor, dk: torch.Tensor,
-) -> None:  # fmt: skip
+) -> torch.Tensor:  # fmt: skip
     run = _LongRun(plan, v, backward=True)
+    dbias = torch.empty(run.width, dtype=torch.float32, device=v.device)
     for first, channels in run.chunks():
         run.transform_filters(k, bias, first, channels)
         run.transform(v, x1, 0, first, channels)
-        run.transform(dy, x0, 1, first, channels)
+        run.transform(dy, x0, 1, first, channels, other=(v, x1))
+        dbias[first : first + channels] = run.dots[: channels * run.batch].view(channels, -1).sum(1)
         run.gradient_products(channels, gated=x0 is not None)
         if x0 is None:
             run.inverse(1, [], [dv], first, channels)
@@ -340,3 +347,4 @@ def _long_backward(
             run.inverse(0, [dy], [dx0], first, channels)
             run.inverse(1, [v, x1], [dx1, dv], first, channels)
         run.filter_gradient(dk, first, channels)
+    return dbias
