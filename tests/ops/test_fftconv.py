@@ -133,7 +133,19 @@ def test_wrong_shapes_are_refused() -> None:
         gated_fftconv(u, u[:1], u, k, bias)
 
 
-def test_an_unknown_backend_is_refused_not_replaced() -> None:
+def test_a_backend_that_cannot_run_is_refused_not_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     u, k, bias = _inputs(8)
-    with pytest.raises(BackendUnavailableError, match="'triton' is not available on cpu"):
+    message = "'triton' is not available on cpu: (Triton kernels need an NVIDIA GPU|triton is not installed)"
+    with pytest.raises(BackendUnavailableError, match=message):
         fftconv(u, k, bias, backend="triton")
+    with pytest.raises(BackendUnavailableError, match=message):
+        gated_fftconv(u, u, u, k, bias, backend="triton")
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    u, k, bias = _inputs(8)
+    with pytest.raises(BackendUnavailableError, match="backend 'nonsense' is not known"):
+        fftconv(u, k, bias, backend="nonsense")

@@ -1,0 +1,116 @@
+"""The choice of kernels, looked at without a device; which tiles are fastest is not a matter of tests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyenadna.ops.fftconv.plan import MAX_LENGTH, DeviceLimits, LongPlan, TilePlan, plan_fftconv
+
+A100 = DeviceLimits(n_sm=108, shared_bytes=166_912, l2_bytes=40 * 2**20)
+CONSUMER = DeviceLimits(n_sm=84, shared_bytes=101_376, l2_bytes=6 * 2**20)
+H100 = DeviceLimits(n_sm=132, shared_bytes=232_448, l2_bytes=50 * 2**20)
+DEVICES = pytest.mark.parametrize("limits", [A100, CONSUMER, H100], ids=["a100", "consumer", "h100"])  # fmt: skip
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def _is_power_of_two(n: int) -> bool:
+    return n > 0 and n & (n - 1) == 0
+
+
+def _hold(plan: TilePlan | LongPlan, batch: int, width: int, length: int) -> None:
+    assert plan.length >= length
+    assert plan.num_warps in (4, 8, 16)
+    if isinstance(plan, TilePlan):
+        sides = (plan.n1, plan.n2, plan.rows, plan.forward_rows, plan.backward_rows)
+        assert plan.n2 * plan.rows >= 16  # the narrowest matrix product
+    else:
+        sides = (plan.m1, plan.block, plan.na, plan.nb, plan.rows, plan.tile)
+        assert plan.m1 >= plan.n1
+        assert plan.m1 % plan.block == 0
+        assert plan.outer_tiles * plan.tile == plan.na * plan.nb
+        assert plan.inner_tiles * plan.rows >= plan.n1
+        assert 1 <= plan.channels <= width
+        assert min(plan.outer_rows, plan.inner_rows, batch) >= 1
+    assert all(_is_power_of_two(side) for side in sides), plan
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    batch=st.integers(1, 4096),
+    width=st.integers(1, 2048),
+    length=st.one_of(st.integers(1, 20_000), st.integers(1, MAX_LENGTH)),
+    dtype=st.sampled_from(DTYPES),
+    limits=st.sampled_from([A100, CONSUMER, H100]),
+    backward=st.booleans(),
+)
+def test_any_shape_has_a_sound_plan(
+    batch: int,
+    width: int,
+    length: int,
+    dtype: torch.dtype,
+    limits: DeviceLimits,
+    backward: bool,
+) -> None:
+    plan = plan_fftconv(batch, width, length, dtype, limits, backward=backward)
+    _hold(plan, batch, width, length)
+    assert plan == plan_fftconv(batch, width, length, dtype, limits, backward=backward)
+
+
+@DEVICES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_short_length_has_a_sound_plan(dtype: torch.dtype, limits: DeviceLimits) -> None:
+    for length in [*range(1, 9000), MAX_LENGTH - 1, MAX_LENGTH]:
+        _hold(plan_fftconv(3, 5, length, dtype, limits), 3, 5, length)
+
+
+@DEVICES
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("length", [160_000, 450_000])
+def test_the_published_lengths_are_hardly_padded(
+    length: int, dtype: torch.dtype, limits: DeviceLimits
+) -> None:
+    assert plan_fftconv(1, 256, length, dtype, limits).length <= 1.03 * length
+
+
+def test_short_rows_are_one_pass_and_long_rows_three() -> None:
+    assert isinstance(plan_fftconv(8, 8, 1024, torch.bfloat16, H100), TilePlan)
+    assert isinstance(plan_fftconv(8, 8, 16_384, torch.bfloat16, H100), LongPlan)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backward", [False, True])
+def test_little_shared_memory_never_gets_the_largest_tile(
+    dtype: torch.dtype, backward: bool
+) -> None:
+    for length in range(4097, 8193, 64):
+        plan = plan_fftconv(8, 256, length, dtype, CONSUMER, backward=backward)
+        assert not (isinstance(plan, TilePlan) and plan.n1 == 128), plan
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [1, 2, 16])
+@pytest.mark.parametrize("length", [16_384, 65_536, 160_000, 450_000, 1_048_576])
+def test_the_workspace_is_a_tensor_or_two(
+    length: int, batch: int, dtype: torch.dtype, backward: bool
+) -> None:
+    width = 256
+    plan = plan_fftconv(batch, width, length, dtype, H100, backward=backward)
+    assert isinstance(plan, LongPlan)
+    operand = 4 if dtype == torch.float32 else 2
+    row = 2 * operand * plan.length
+    workspaces = (2 if backward else 1) * batch * row
+    spectra = row + (2 * 4 * plan.length if backward else 0)
+    tensor = batch * width * length * operand
+    assert plan.channels * (workspaces + spectra) <= (2 if backward else 1) * 1.05 * tensor
+
+
+@DEVICES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lengths_beyond_the_kernels_are_refused(dtype: torch.dtype, limits: DeviceLimits) -> None:
+    plan_fftconv(1, 1, MAX_LENGTH, dtype, limits)
+    with pytest.raises(ValueError, match="the length is 4,194,305"):
+        plan_fftconv(1, 1, MAX_LENGTH + 1, dtype, limits)

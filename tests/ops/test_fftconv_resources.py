@@ -1,0 +1,148 @@
+"""What the kernels need on GPUs that are not here: they are compiled, and their machine code is read."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton is not installed here")
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "fftconv_resources", Path(__file__).with_name("resources.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+resources = _load()
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET", "0") != "0", reason="the interpreter compiles nothing"
+)
+HALF, FULL = torch.bfloat16, torch.float32
+
+# Kernels that may move registers to local memory, and with how many instructions at most: what was found with Triton 3.9 and a
+# margin of about a quarter, for compilers differ. All others must not spill at all.
+ALLOWED_SPILLS = {
+    # Tiles of 4,096 and 8,192 numbers hold their complex spectra in float32: half of the register file, or all of it. The
+    # backward kernel keeps those of the signal, the gradient and the filter's share.
+    (90, HALF, 2048, "backward"): 75,
+    (90, HALF, 4096, "forward"): 15,
+    (90, HALF, 4096, "backward"): 2100,
+    (90, HALF, 8192, "forward"): 35,
+    (90, HALF, 8192, "backward"): 2100,
+    # Inner passes: two transforms of a 64 × 32 tile (64 × 64 beyond 262,144), spilled outside the matrix products.
+    (90, HALF, 16_384, "backward inner"): 175,
+    (90, HALF, 131_072, "backward inner"): 175,
+    (90, HALF, 1_048_576, "inner"): 150,
+    (90, HALF, 1_048_576, "backward inner"): 2000,
+    # tf32x3 splits each operand in two.
+    (90, FULL, 16_384, "inner"): 20,
+    (90, FULL, 16_384, "backward inner"): 115,
+}
+# Spills on Ampere are not held: without wgmma, operands pass through registers. Its shared memory is.
+COMPILED = [
+    (90, HALF, 1024),
+    (90, HALF, 2048),
+    (90, HALF, 4096),
+    (90, HALF, 8192),
+    (90, HALF, 16_384),
+    (90, HALF, 131_072),
+    (90, HALF, 1_048_576),
+    (90, FULL, 1024),
+    (90, FULL, 16_384),
+    (80, HALF, 8192),
+    (80, HALF, 16_384),
+    (86, HALF, 4096),
+    (86, HALF, 8192),
+    (86, HALF, 1_048_576),
+]
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "length"),
+    COMPILED,
+    ids=[f"sm_{c}-{str(d).removeprefix('torch.')}-{n}" for c, d, n in COMPILED],
+)
+def test_kernels_fit_the_device(
+    capability: int,
+    dtype: torch.dtype,
+    length: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    limit = resources.LIMITS[capability].shared_bytes
+    needs = {
+        name: resources.compile_kernel(kernel, constants, dtype, capability)
+        for name, (kernel, constants) in resources.kernels(length, dtype, capability).items()
+    }
+    assert len(needs) >= 4
+    wrong = []
+    for name, need in needs.items():
+        allowed = ALLOWED_SPILLS.get((capability, dtype, length, name), 0)
+        if need.shared > limit:
+            wrong.append(f"{name}: {need.shared:,} bytes of shared memory, {limit:,} are there")
+        if capability == 90 and need.spills > allowed:
+            wrong.append(f"{name}: {need.spills} spills, {allowed} are allowed")
+        if need.matrix_instructions == 0:
+            wrong.append(f"{name}: no matrix instructions")
+        if need.broken_descriptors:
+            wrong.append(f"{name}: {need.broken_descriptors} broken descriptors")
+        if not 0 < need.registers <= 255:
+            wrong.append(f"{name}: {need.registers} registers")
+    assert not wrong, needs
+
+
+def test_allowed_spills_name_kernels_that_exist() -> None:
+    for capability, dtype, length, name in ALLOWED_SPILLS:
+        assert (capability, dtype, length) in COMPILED
+        assert name in resources.kernels(length, dtype, capability)
+
+
+# From two kernels that ptxas 12.8 made for sm_90a; UR20 is the address of the first buffer.
+BROKEN = """
+        /*2ae0*/                   USHF.R.U32.HI UR20, URZ, 0x4, UR6 ;
+        /*2af0*/                   UIADD3 UR6, UP0, UR20, 0x20, URZ ;
+        /*2b00*/                   UMOV UR24, UR20 ;
+        /*2b10*/                   UIADD3.X UR7, UR20, -0x3ffffff0, URZ, UP0, !UPT ;
+        /*2b20*/                   UIADD3.64 UR26, UR6, 0x20, URZ ;
+"""
+CORRECT = """
+        /*13a0*/                   UMOV UR4, URZ ;
+        /*13b0*/                   UIADD3 UR12, UP0, UR8, 0x2, URZ ;
+        /*13c0*/                   UMOV UR5, URZ ;
+        /*13d0*/                   UIADD3 UR14, UP1, UR10, 0x20, URZ ;
+        /*13e0*/                   R2UR UR9, R12 ;
+        /*1410*/                   UIADD3.X UR13, UR4, 0x40000040, URZ, UP0, !UPT ;
+        /*1420*/                   UIADD3.X UR15, UR5, -0x3ffffff0, URZ, UP1, !UPT ;
+"""
+
+
+def test_broken_descriptors_are_found() -> None:
+    assert resources.count_broken_descriptors(BROKEN) == 1
+    assert resources.count_broken_descriptors(BROKEN + CORRECT + BROKEN) == 2
+    # The same in the format of `cuobjdump -sass`, with the machine words behind.
+    words = BROKEN.replace(" ;", " ;   /* 0x0000002014067890 */")
+    assert resources.count_broken_descriptors(words) == 1
+
+
+def test_correct_descriptors_are_not_reported() -> None:
+    assert resources.count_broken_descriptors(CORRECT) == 0
+    # A register that was written in between is another value, and so is one after another carry.
+    rewritten = BROKEN.replace("UMOV UR24, UR20", "UMOV UR20, URZ")
+    assert resources.count_broken_descriptors(rewritten) == 0
+    pair = BROKEN.replace("UMOV UR24, UR20", "ULDC.64 UR20, c[0x0][0x208]")
+    assert resources.count_broken_descriptors(pair) == 0
+    assert resources.count_broken_descriptors(BROKEN.replace("URZ, UP0, !", "URZ, UP1, !")) == 0
