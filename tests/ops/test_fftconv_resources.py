@@ -39,17 +39,17 @@ ALLOWED_SPILLS = {
     # backward kernel keeps those of the signal, the gradient and the filter's share.
     (90, HALF, 2048, "backward"): 75,
     (90, HALF, 4096, "forward"): 15,
-    (90, HALF, 4096, "backward"): 2100,
+    (90, HALF, 4096, "backward"): 200,
     (90, HALF, 8192, "forward"): 35,
-    (90, HALF, 8192, "backward"): 2100,
     # Inner passes: two transforms of a 64 × 32 tile (64 × 64 beyond 262,144), spilled outside the matrix products.
+    (90, HALF, 8192, "backward inner"): 150,
     (90, HALF, 16_384, "backward inner"): 175,
     (90, HALF, 131_072, "backward inner"): 175,
-    (90, HALF, 1_048_576, "inner"): 150,
+    (90, HALF, 1_048_576, "inner"): 340,
     (90, HALF, 1_048_576, "backward inner"): 2000,
     # tf32x3 splits each operand in two.
     (90, FULL, 16_384, "inner"): 20,
-    (90, FULL, 16_384, "backward inner"): 115,
+    (90, FULL, 16_384, "backward inner"): 175,
 }
 # Spills on Ampere are not held: without wgmma, operands pass through registers. Its shared memory is.
 COMPILED = [
@@ -111,7 +111,7 @@ def test_allowed_spills_name_kernels_that_exist() -> None:
         assert name in resources.kernels(length, dtype, capability)
 
 
-# From two kernels that ptxas 12.8 made for sm_90a; UR20 is the address of the first buffer.
+# The additions were copied from the machine code of a kernel for sm_90a; the lines around them are made up.
 BROKEN = """
         /*2ae0*/                   USHF.R.U32.HI UR20, URZ, 0x4, UR6 ;
         /*2af0*/                   UIADD3 UR6, UP0, UR20, 0x20, URZ ;

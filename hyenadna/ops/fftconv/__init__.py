@@ -13,7 +13,7 @@ import torch
 from hyenadna.errors import BackendUnavailableError
 from hyenadna.ops._backend import interpreted, triton_unavailable
 from hyenadna.ops.fftconv.autograd import triton_fftconv
-from hyenadna.ops.fftconv.plan import MAX_LENGTH
+from hyenadna.ops.fftconv.plan import device_limits, unplannable
 from hyenadna.ops.fftconv.reference import (
     fftconv_direct,
     fftconv_reference,
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 Backend = Literal["auto", "torch", "triton"]
-_SIGNAL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def resolve_backend(
@@ -56,7 +55,7 @@ def resolve_backend(
         )
     if backend == "torch":
         return "torch"
-    reason = triton_unavailable(device) or _outside_kernels(dtype, length)
+    reason = triton_unavailable(device) or unplannable(length, dtype, device_limits(device))
     if backend == "triton" and reason is not None:
         raise BackendUnavailableError(
             f"backend 'triton' is not available on {device.type}: {reason}; use backend='auto' or 'torch'"
@@ -68,14 +67,6 @@ def explain_backend(device: torch.device) -> str:
     """Return what ``"auto"`` runs on a device, and why: one line for people."""
     reason = triton_unavailable(device)
     return "triton" if reason is None else f"torch ({reason})"
-
-
-def _outside_kernels(dtype: torch.dtype, length: int) -> str | None:
-    if dtype not in _SIGNAL_DTYPES:
-        return f"its kernels take bfloat16, float16 and float32, not {str(dtype).removeprefix('torch.')}"
-    if length > MAX_LENGTH:
-        return f"its kernels take lengths up to {MAX_LENGTH:,}, not {length:,}"
-    return None
 
 
 def fftconv(

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["DeviceLimits", "LongPlan", "TilePlan", "device_limits", "plan_fftconv"]
+__all__ = ["DeviceLimits", "LongPlan", "TilePlan", "device_limits", "plan_fftconv", "unplannable"]
 
 MAX_LENGTH = 4_194_304
 _TILE_LIMIT = 8192
+# Shared memory of one program, in bytes: at least this on A100, and on Hopper.
+_AMPERE, _HOPPER = 160_000, 220_000
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,21 @@ def device_limits(device: torch.device) -> DeviceLimits:
     return DeviceLimits(properties.multi_processor_count, shared, properties.L2_cache_size)
 
 
+def unplannable(length: int, dtype: torch.dtype, limits: DeviceLimits) -> str | None:
+    """Return why there are no kernels for signals of a length and dtype on a device, None if there are."""
+    if dtype not in (torch.bfloat16, torch.float16, torch.float32):
+        name = str(dtype).removeprefix("torch.")
+        return f"the kernels take bfloat16, float16 and float32, not {name}"
+    if length > MAX_LENGTH:
+        return f"the kernels take lengths up to {MAX_LENGTH:,}, not {length:,}"
+    if dtype == torch.float32 and limits.shared_bytes < _AMPERE:
+        return (
+            f"the float32 kernels need {_AMPERE:,} bytes of shared memory (A100, H100 or newer), "
+            f"this GPU has {limits.shared_bytes:,}"
+        )
+    return None
+
+
 def plan_fftconv(
     batch: int,
     width: int,
@@ -118,14 +135,12 @@ def plan_fftconv(
     Raises
     ------
     ValueError
-        The length is beyond 4,194,304.
+        There are no kernels for the dtype or the length; `unplannable` says why.
     """
-    if length > MAX_LENGTH:
-        raise ValueError(
-            f"the length is {length:,}; the Triton kernels take up to {MAX_LENGTH:,}: use backend='torch'"
-        )
+    if (reason := unplannable(length, dtype, limits)) is not None:
+        raise ValueError(f"{reason}: use backend='torch'")
     exact = dtype == torch.float32
-    fits = 2048 if exact else 4096 if backward or limits.shared_bytes < 140_000 else _TILE_LIMIT
+    fits = 2048 if exact else 4096 if backward or limits.shared_bytes < _HOPPER else _TILE_LIMIT
     if length <= fits:
         return _tile_plan(batch, width, length, limits, exact=exact, backward=backward)
     return _long_plan(batch, width, length, limits, exact=exact, backward=backward)
@@ -139,7 +154,8 @@ def _tile_plan(
     batch: int, width: int, length: int, limits: DeviceLimits, *, exact: bool, backward: bool
 ) -> TilePlan:
     # 128 rows take two groups of four warps: half the registers a thread.
-    n1 = 128 if length > (2048 if backward else 4096) else 64
+    large = limits.shared_bytes >= _AMPERE
+    n1 = 128 if length > (2048 if backward and large else 4096) else 64
     n2 = _power_of_two(-(-length // n1))
     columns = max(n2, 16 if exact or length > 512 else 32)
     rows = columns // n2
@@ -147,7 +163,7 @@ def _tile_plan(
     tiles = -(-batch // rows)
     most = max(1, width * tiles // (limits.n_sm * 8))
     walk = min(16 if backward or columns < 32 else 8 if columns < 64 else 4, tiles, _power_of_two(most + 1) // 2)
-    pipelined = limits.shared_bytes >= 140_000 and not exact
+    pipelined = large and not exact
     return TilePlan(
         n1=n1,
         n2=n2,
@@ -168,7 +184,7 @@ def _long_plan(
     backward: bool,
 ) -> LongPlan:
     # Tiles of 128 rows need shared memory for two 128 × 128 DFT matrices and more.
-    large = not exact and limits.shared_bytes >= 160_000
+    large = not exact and limits.shared_bytes >= _AMPERE
     na, nb, block = 64, 4, 64
     if length <= 16_384:
         # 16 rows: DFTs of 32 from the left are slow, and so are short pieces of rows.

@@ -197,13 +197,12 @@ def tile_backward(
         twr, twi = load_planes(tw_p, o, N1 * C)
         kr, ki = load_planes(spectrum_p + d * 2 * N1 * N2, n, N1 * N2)
 
-        v = tl.load(at_v, mask=mask, other=0.0)
-        w = v.to(tl.float32)
+        w = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
         if GATED:
-            x1 = tl.load(at_x1, mask=mask, other=0.0)
-            w *= x1.to(tl.float32)
+            w *= tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
         ew = row_exponents(w, R, N2)
-        zr, zi = tile_dft(scaled(w, ew, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
+        x = scaled(w, ew, DT, R)
+        zr, zi = tile_dft(x, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
         wr = zr.to(DT)
         wi = zi.to(DT)
         g = tl.load(at_dy, mask=mask, other=0.0).to(tl.float32)
@@ -215,10 +214,7 @@ def tile_backward(
             x0 = tl.load(x0_p + (b * x0_b + d * x0_d)[None, :] + n, mask=mask, other=0.0)
             g *= x0.to(tl.float32)
 
-        if GATED:
-            skip += tl.sum(tl.sum(g * (x1.to(tl.float32) * v.to(tl.float32)), axis=1), axis=0)
-        else:
-            skip += tl.sum(tl.sum(g * v.to(tl.float32), axis=1), axis=0)
+        skip += tl.sum(tl.sum(g * x.to(tl.float32) * power(ew), axis=1), axis=0)
         eg = row_exponents(g, R, N2)
         gr, gi = tile_dft(scaled(g, eg, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
         back = power(ew) * power(eg)
@@ -229,8 +225,10 @@ def tile_backward(
         dw = tile_inverse(qr, qi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
         dw *= power(eg) * gain
         if GATED:
-            tl.store(dx1_p + out, (dw * v.to(tl.float32)).to(dx1_p.dtype.element_ty), mask=mask)
-            dw *= x1.to(tl.float32)
+            v = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
+            x1 = tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
+            tl.store(dx1_p + out, (dw * v).to(dx1_p.dtype.element_ty), mask=mask)
+            dw *= x1
         tl.store(dv_p + out, dw.to(dv_p.dtype.element_ty), mask=mask)
     tl.store(share_p, sr)
     tl.store(share_p + N1 * C, si)
