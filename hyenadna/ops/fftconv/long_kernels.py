@@ -120,7 +120,9 @@ def outer_forward(
         if DOT:
             other = r_p + b * r_b + d * r_d
             factor = s_p + b * s_b + d * s_d
-            dot = tl.sum(tl.sum(w * _signal(other, factor, n, n < length, skip, PAIR, False), axis=1), axis=0)
+            dot = tl.sum(
+                tl.sum(w * _signal(other, factor, n, n < length, skip, PAIR, False), axis=1), axis=0
+            )
         if M1 == BLK:
             x = scaled(w, e, DT, 1)
             ar = tl.dot(f1r, x, input_precision=PREC)

@@ -156,19 +156,22 @@ def _tile_plan(
     # 128 rows take two groups of four warps: half the registers a thread.
     large = limits.shared_bytes >= _AMPERE
     n1 = 128 if length > (2048 if backward and large else 4096) else 64
-    n2 = _power_of_two(-(-length // n1))
-    columns = max(n2, 16 if exact or length > 512 else 32)
-    rows = columns // n2
+    # One row to a tile, masked where it is shorter: tiles of several rows (R > 1) pass under the interpreter, but were seen to read
+    # illegal memory on an H100 under Triton 3.6.
+    columns = max(_power_of_two(-(-length // n1)), 16)
     # Long walks reuse tables and spectra, but there should be programs enough to fill the device several times over.
-    tiles = -(-batch // rows)
-    most = max(1, width * tiles // (limits.n_sm * 8))
-    walk = min(16 if backward or columns < 32 else 8 if columns < 64 else 4, tiles, _power_of_two(most + 1) // 2)
+    most = max(1, width * batch // (limits.n_sm * 8))
+    walk = min(
+        16 if backward or columns < 32 else 8 if columns < 64 else 4,
+        batch,
+        _power_of_two(most + 1) // 2,
+    )
     pipelined = large and not exact
     return TilePlan(
         n1=n1,
-        n2=n2,
-        rows=rows,
-        walk=walk,
+        n2=columns,
+        rows=1,
+        walk=max(1, walk),
         stages=1 if not pipelined else 3 if columns < 32 else 2,
         num_warps=8 if n1 == 128 else 4,
     )

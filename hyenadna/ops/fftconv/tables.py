@@ -61,6 +61,11 @@ def _twiddle(f1: torch.Tensor, n2: torch.Tensor, n: int, *, twist: bool) -> torc
     return _unit(-quarter.remainder(4 * n) / (2 * n))
 
 
+def _repeated(matrix: torch.Tensor, times: int) -> torch.Tensor:
+    """Return a matrix `times` times along the diagonal."""
+    return torch.kron(torch.eye(times, dtype=matrix.dtype), matrix)
+
+
 def _planes(
     z: torch.Tensor, dtype: torch.dtype, device: torch.device, *, negated: bool = False
 ) -> torch.Tensor:
@@ -82,7 +87,7 @@ def tile_tables(
         index1 = torch.arange(n1, dtype=torch.float64)
         index2 = torch.arange(n2, dtype=torch.float64)
         tw = _twiddle(index1, index2, n1 * n2, twist=True).repeat(1, rows)
-        f2 = torch.block_diag(*[_dft(n2)] * rows)
+        f2 = _repeated(_dft(n2), rows)
         return TileTables(
             _planes(_outer(n1, n2), dtype, device),
             _planes(tw, dtype, device),
@@ -123,5 +128,5 @@ def long_tables(
             _planes(tj, torch.float32, device),
             _planes(_dft(na), dtype, device, negated=True),
             _planes(inner.repeat(1, rows), torch.float32, device),
-            _planes(torch.block_diag(*[_dft(nb)] * rows), dtype, device, negated=True),
+            _planes(_repeated(_dft(nb), rows), dtype, device, negated=True),
         )

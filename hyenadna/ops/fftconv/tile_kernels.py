@@ -109,7 +109,7 @@ def tile_forward(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """y = x0 ∘ (k ⊛ (x1 ∘ v)) for one channel and rows·R rows of the batch."""
+    """Compute y = x0 ∘ (k ⊛ (x1 ∘ v)) for one channel and rows·R rows of the batch."""
     C: tl.constexpr = N2 * R
     d = (tl.program_id(0) % D).to(tl.int64)
     first_row = (tl.program_id(0) // D).to(tl.int64) * (rows * R)
@@ -124,7 +124,9 @@ def tile_forward(
         mask = (n < L) & (b < B)[None, :]
         w = tl.load(v_p + (b * v_b + d * v_d)[None, :] + n, mask=mask, other=0.0).to(tl.float32)
         if GATED:
-            w *= tl.load(x1_p + (b * x1_b + d * x1_d)[None, :] + n, mask=mask, other=0.0).to(tl.float32)
+            w *= tl.load(x1_p + (b * x1_b + d * x1_d)[None, :] + n, mask=mask, other=0.0).to(
+                tl.float32
+            )
         e = row_exponents(w, R, N2)
         twr, twi = load_planes(tw_p, o, N1 * C)
         zr, zi = tile_dft(scaled(w, e, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
@@ -132,7 +134,9 @@ def tile_forward(
         pr, pi = multiply(zr, zi, kr, ki)
         y = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC) * (power(e) * gain)
         if GATED:
-            y *= tl.load(x0_p + (b * x0_b + d * x0_d)[None, :] + n, mask=mask, other=0.0).to(tl.float32)
+            y *= tl.load(x0_p + (b * x0_b + d * x0_d)[None, :] + n, mask=mask, other=0.0).to(
+                tl.float32
+            )
         tl.store(y_p + ((b * D + d) * L)[None, :] + n, y.to(y_p.dtype.element_ty), mask=mask)
 
 
@@ -172,8 +176,7 @@ def tile_backward(
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Gradients of the signals, and this program's share Σ conj(Ŵ)·Ĝ of the filter's spectrum, (programs, 2, N1, C) float32, and of dbias.
-    """
+    """Gradients of the signals, and this program's share Σ conj(Ŵ)·Ĝ of the filter's spectrum, (programs, 2, N1, C) float32, and of dbias."""
     C: tl.constexpr = N2 * R
     d = (tl.program_id(0) % D).to(tl.int64)
     first_row = (tl.program_id(0) // D).to(tl.int64) * (rows * R)

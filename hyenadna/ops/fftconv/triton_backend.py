@@ -35,9 +35,7 @@ from hyenadna.ops.fftconv.tile_kernels import (
     tile_spectrum,
 )
 
-__all__ = ["INTERPRETED", "backward", "forward"]
-
-INTERPRETED = triton.knobs.runtime.interpret if hasattr(triton, "knobs") else False
+__all__ = ["Gradients", "backward", "forward"]
 
 
 class Gradients(NamedTuple):
@@ -64,7 +62,7 @@ def forward(
     y = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     if y.numel() == 0:
         return y
-    plan = plan_fftconv(*v.shape, v.dtype, limits or device_limits(v.device))
+    plan = _plan(v, limits, backward=False)
     with _on(v.device):
         if isinstance(plan, TilePlan):
             run = _TileRun(plan, v, k, bias)
@@ -91,9 +89,7 @@ def backward(
     dk = torch.empty(k.shape, dtype=torch.float32, device=k.device)
     if dv.numel() == 0:
         return Gradients(dx0, dx1, dv, dk.zero_(), torch.zeros_like(bias, dtype=torch.float32))
-    plan = plan_fftconv(
-        *v.shape, v.dtype, limits or device_limits(v.device), backward=True
-    )
+    plan = _plan(v, limits, backward=True)
     with _on(v.device):
         if isinstance(plan, TilePlan):
             run = _TileRun(plan, v, k, bias)
@@ -101,6 +97,13 @@ def backward(
         else:
             dbias = _long_backward(plan, dy, x0, x1, v, k, bias, dx0, dx1, dv, dk)
     return Gradients(dx0, dx1, dv, dk, dbias)
+
+
+def _plan(v: torch.Tensor, limits: DeviceLimits | None, *, backward: bool) -> TilePlan | LongPlan:
+    batch, width, length = v.shape
+    return plan_fftconv(
+        batch, width, length, v.dtype, limits or device_limits(v.device), backward=backward
+    )
 
 
 def _rows(t: Any) -> Any:
@@ -142,9 +145,7 @@ class _TileRun:
             "num_warps": plan.num_warps,
             **arithmetic(v.dtype),
         }
-        self.spectrum = torch.empty(
-            self.width, 2, plan.n1, plan.n2, dtype=working, device=v.device
-        )
+        self.spectrum = torch.empty(self.width, 2, plan.n1, plan.n2, dtype=working, device=v.device)
         self.gain = torch.empty(self.width, dtype=torch.float32, device=v.device)
         tile_spectrum[(triton.cdiv(self.width, plan.rows),)](
             k, bias, self.spectrum, self.gain, *self.tables,
@@ -152,7 +153,7 @@ class _TileRun:
         )  # fmt: skip
 
     def chunks(self, tiles: int) -> int:
-        return triton.cdiv(self.batch, tiles * self.plan.rows)
+        return -(-self.batch // (tiles * self.plan.rows))
 
     def forward(self, x0: Any, x1: Any, v: torch.Tensor, y: torch.Tensor) -> None:
         plan = self.plan
@@ -235,7 +236,17 @@ class _LongRun:
         self._outer(k[None], None, bias, self.spectrum, self.of_filter, first, channels, batch=1)
         _, _, _, fa, tw, fb = self.tables
         inner_spectrum[self._inner_grid(channels)](
-            self.spectrum, self.of_filter, self.ranks, fa, tw, fb, plan.walk, channels, plan.n1, T=plan.tile, **self._inner()
+            self.spectrum,
+            self.of_filter,
+            self.ranks,
+            fa,
+            tw,
+            fb,
+            plan.walk,
+            channels,
+            plan.n1,
+            T=plan.tile,
+            **self._inner(),
         )
         filter_gain[(channels,)](
             self.of_filter, self.ranks, self.shrink, self.gain, plan.inner_tiles, self.root,
@@ -266,10 +277,19 @@ class _LongRun:
             1, channels, self.batch, plan.n1, plan.channels * self.batch, GATED=gated, T=plan.tile, STAGES=1, **self._inner(),
         )  # fmt: skip
 
-    def inverse(self, slab: int, gates: list[Any], outs: list[torch.Tensor], first: int, channels: int) -> None:
+    def inverse(
+        self, slab: int, gates: list[Any], outs: list[torch.Tensor], first: int, channels: int
+    ) -> None:
         """Take workspace `slab` back to signals, times each gate."""
         self._outer_inverse(
-            self.work[slab], self.tops[slab], self.gain, gates, outs, first, channels, batch=self.batch
+            self.work[slab],
+            self.tops[slab],
+            self.gain,
+            gates,
+            outs,
+            first,
+            channels,
+            batch=self.batch,
         )
 
     def filter_gradient(self, dk: torch.Tensor, first: int, channels: int) -> None:
@@ -281,14 +301,23 @@ class _LongRun:
             SIZE=triton.next_power_of_2(plan.inner_tiles), **self._inner(),
         )  # fmt: skip
         self.gain.fill_(self.root)
-        self._outer_inverse(self.spectrum, self.tops, self.gain, [], [dk[None]], first, channels, batch=1)
+        self._outer_inverse(
+            self.spectrum, self.tops, self.gain, [], [dk[None]], first, channels, batch=1
+        )
 
     def _inner_grid(self, rows: int) -> tuple[int]:
         return (self.plan.inner_tiles * triton.cdiv(rows, self.plan.walk),)
 
     def _inner(self) -> dict[str, Any]:
         plan = self.plan
-        return {"NA": plan.na, "NB": plan.nb, "R": plan.rows, "num_warps": plan.inner_warps, "num_stages": 1, **self.math}
+        return {
+            "NA": plan.na,
+            "NB": plan.nb,
+            "R": plan.rows,
+            "num_warps": plan.inner_warps,
+            "num_stages": 1,
+            **self.math,
+        }
 
     def _outer(
         self, p: torch.Tensor, q: Any, skip: Any, work: torch.Tensor, exponents: torch.Tensor, first: int, channels: int, *,
