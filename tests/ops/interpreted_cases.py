@@ -26,7 +26,7 @@ DIRECT_LENGTH = (
     1100  # longest row held against the O(L²) sum; longer ones against the float64 transform
 )
 TILE_LENGTHS = (1, 2, 63, 100, 1000, 1023, 1025, 4097, 5000)
-LONG_LENGTHS = (8200, 9001)
+LONG_LENGTHS = (9001,)
 # Relative L2 errors. float16 operands cost 5e-4 to 9e-4, rounding the result 2e-4; the interpreter cuts bfloat16 results off
 # instead of rounding them, which costs 3.5e-3. dbias is a sum of few numbers, and does not average errors out.
 TOLERANCES = {
@@ -117,7 +117,7 @@ class TestNumbers:
         self, length: int, dtype: torch.dtype, gated: bool
     ) -> None:
         # Of a few numbers the rounding alone may exceed a tolerance: the shortest rows come in larger batches.
-        inputs, dy = _draw(length, dtype, batch=512 // length if length < 8 else None)
+        inputs, dy = _draw(length, dtype, batch=24 if length < 8 else None)
         _check(_run, inputs if gated else inputs[2:], dy)
 
     @pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
@@ -127,7 +127,7 @@ class TestNumbers:
         inputs, dy = _draw(length, dtype, width=2 if dtype == torch.float16 else 1)
         _check(_run, inputs if gated else inputs[2:], dy)
 
-    @pytest.mark.parametrize("length", [100, 1025, 9001])
+    @pytest.mark.parametrize("length", [100, 1025])
     def test_are_right_in_bfloat16(self, length: int) -> None:
         _check(_run, *_draw(length, torch.bfloat16))
 
@@ -235,7 +235,7 @@ class TestInvariants:
 
     @pytest.mark.parametrize("length", [100, 8200])
     def test_strides_do_not_matter(self, length: int) -> None:
-        (x0, x1, v, k, bias), dy = _draw(length, torch.float16)
+        (x0, x1, v, k, bias), dy = _draw(length, torch.float16, width=2)
         expected = _with_gradients(_run, (x0, x1, v, k, bias), dy)
         chunks = torch.cat((x0, x1, v), dim=1).detach().chunk(3, dim=1)
         assert not chunks[1].is_contiguous()
@@ -244,14 +244,14 @@ class TestInvariants:
         assert turned[0].stride(-1) != 1
         _same(_with_gradients(_run, (*turned[:3], k, bias), turned[3]), expected)
 
-    @pytest.mark.parametrize("length", [1, 100, 8200])
+    @pytest.mark.parametrize("length", [1, 100])
     def test_an_expanded_gradient_will_do(self, length: int) -> None:
         inputs, dy = _draw(length, torch.float16)
         one = torch.ones(()).expand_as(dy)
         assert one.stride() == (0, 0, 0)
         _same(_with_gradients(_run, inputs, one), _with_gradients(_run, inputs, one.contiguous()))
 
-    @pytest.mark.parametrize("length", [257, 1025, 8200])
+    @pytest.mark.parametrize("length", [257, 1025])
     @pytest.mark.parametrize(
         ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 2e-2)], ids=str
     )
