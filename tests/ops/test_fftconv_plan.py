@@ -16,6 +16,15 @@ DEVICES = pytest.mark.parametrize("limits", [A100, CONSUMER, H100], ids=["a100",
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
+def _refused(dtype: torch.dtype, limits: DeviceLimits) -> bool:
+    """Float32 needs more shared memory than consumer GPUs have, and says so."""
+    if dtype != torch.float32 or limits is not CONSUMER:
+        return False
+    with pytest.raises(ValueError, match="float32 kernels need 160,000 bytes"):
+        plan_fftconv(1, 1, 1000, dtype, limits)
+    return True
+
+
 def _is_power_of_two(n: int) -> bool:
     return n > 0 and n & (n - 1) == 0
 
@@ -52,6 +61,8 @@ def test_any_shape_has_a_sound_plan(
     limits: DeviceLimits,
     backward: bool,
 ) -> None:
+    if _refused(dtype, limits):
+        return
     plan = plan_fftconv(batch, width, length, dtype, limits, backward=backward)
     _hold(plan, width, length)
     assert plan == plan_fftconv(batch, width, length, dtype, limits, backward=backward)
@@ -60,6 +71,8 @@ def test_any_shape_has_a_sound_plan(
 @DEVICES
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_short_length_has_a_sound_plan(dtype: torch.dtype, limits: DeviceLimits) -> None:
+    if _refused(dtype, limits):
+        return
     for length in [*range(1, 9000), MAX_LENGTH - 1, MAX_LENGTH]:
         _hold(plan_fftconv(3, 5, length, dtype, limits), 5, length)
 
@@ -70,6 +83,8 @@ def test_every_short_length_has_a_sound_plan(dtype: torch.dtype, limits: DeviceL
 def test_the_published_lengths_are_hardly_padded(
     length: int, dtype: torch.dtype, limits: DeviceLimits
 ) -> None:
+    if _refused(dtype, limits):
+        return
     assert plan_fftconv(1, 256, length, dtype, limits).length <= 1.03 * length
 
 
@@ -83,6 +98,8 @@ def test_short_rows_are_one_pass_and_long_rows_three() -> None:
 def test_little_shared_memory_never_gets_the_largest_tile(
     dtype: torch.dtype, backward: bool
 ) -> None:
+    if _refused(dtype, CONSUMER):
+        return
     for length in range(4097, 8193, 64):
         plan = plan_fftconv(8, 256, length, dtype, CONSUMER, backward=backward)
         assert not (isinstance(plan, TilePlan) and plan.n1 == 128), plan
@@ -109,6 +126,8 @@ def test_the_workspace_is_a_tensor_or_two(
 @DEVICES
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_lengths_beyond_the_kernels_are_refused(dtype: torch.dtype, limits: DeviceLimits) -> None:
+    if _refused(dtype, limits):
+        return
     plan_fftconv(1, 1, MAX_LENGTH, dtype, limits)
-    with pytest.raises(ValueError, match="the length is 4,194,305"):
+    with pytest.raises(ValueError, match="not 4,194,305"):
         plan_fftconv(1, 1, MAX_LENGTH + 1, dtype, limits)

@@ -47,6 +47,7 @@ ALLOWED_SPILLS = {
     (90, HALF, 131_072, "backward inner"): 175,
     (90, HALF, 1_048_576, "inner"): 340,
     (90, HALF, 1_048_576, "backward inner"): 2000,
+    (90, HALF, 1_048_576, "outer back"): 40,
     (90, HALF, 1_048_576, "backward outer"): 60,
     # tf32x3 splits each operand in two.
     (90, FULL, 16_384, "inner"): 20,
