@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from hyenadna.ops.fftconv import long_kernels, tile_kernels
-from hyenadna.ops.fftconv.plan import DeviceLimits, TilePlan, plan_fftconv
-from hyenadna.ops.fftconv.triton_backend import arithmetic
+
+from hyenadna.ops.fftconv import inner_kernels, outer_kernels, tile_kernels
+from hyenadna.ops.fftconv.launching import precision
+from hyenadna.ops.fftconv.plan import DeviceLimits, LongPlan, TilePlan, plan_fftconv
 
 LIMITS = {
     80: DeviceLimits(n_sm=108, shared_bytes=166_912, l2_bytes=40 * 2**20),
@@ -40,15 +42,20 @@ _SIGNALS = (
 )
 _FLOATS = (
     "skip_p",
-    "shrink_p",
     "k_p",
     "dk_p",
     "bias_p",
+    "dbias_p",
     "gain_p",
-    "dspectrum_p",
+    "scale_p",
     "share_p",
+    "dot_p",
     "tc_p",
+    "tj_p",
+    "mc_p",
+    "mj_p",
 )
+_INTEGERS = ("exponent_p", "w_exponent_p", "share_exponent_p", "top_p", "filter_top_p", "share_top_p", "peak_p")  # fmt: skip
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -100,12 +107,9 @@ def compile_kernel(
             signature[name] = "constexpr"
         elif name in _SIGNALS:
             signature[name] = f"*{_NAMES[dtype]}"
-        elif name in _FLOATS or (
-            name in ("tj_p", "tw_p")
-            and kernel.arg_names[0] not in ("k_p", "x0_p", "dy_p", "dspectrum_p")
-        ):
+        elif name in _FLOATS or (name == "tw_p" and kernel.__module__ == inner_kernels.__name__):
             signature[name] = "*fp32"
-        elif name in ("exponent_p", "top_p", "rank_p"):
+        elif name in _INTEGERS:
             signature[name] = "*i32"
         elif name.endswith("_p"):
             signature[name] = working
@@ -187,42 +191,63 @@ def kernels(
     for backward in (False, True):
         plan = plan_fftconv(batch, width, length, dtype, LIMITS[capability], backward=backward)
         if isinstance(plan, TilePlan):
-            base = {"N1": plan.n1, "N2": plan.n2, "R": plan.rows, "num_warps": plan.num_warps}
-            base |= arithmetic(dtype)
-            if backward:
-                more = {"GATED": True, "STAGES": plan.stages}
-                found["backward"] = (tile_kernels.tile_backward, base | more)
-                found["adjoint"] = (tile_kernels.tile_adjoint, base)
-            else:
-                more = {"GATED": True, "STAGES": plan.stages}
-                found["forward"] = (tile_kernels.tile_forward, base | more)
-                found["spectrum"] = (tile_kernels.tile_spectrum, base)
+            found |= _tile_kernels(plan, dtype, backward=backward)
         else:
-            inner = {
-                "NA": plan.na,
-                "NB": plan.nb,
-                "R": plan.rows,
-                "num_warps": plan.inner_warps,
-            } | arithmetic(dtype)
-            outer = {
-                "M1": plan.m1, "BLK": plan.block, "N2": plan.na * plan.nb, "T": plan.tile,
-                "STAGES": plan.outer_stages, "num_warps": plan.outer_warps, "num_stages": 1,
-            }  # fmt: skip
-            walk = {"STAGES": plan.inner_stages}
-            back = {"PREC": arithmetic(dtype)["PREC"]}
-            if backward:
-                found["backward outer"] = (long_kernels.outer_inverse, outer | back | {"GATES": 2})
-                found["backward inner"] = (
-                    long_kernels.inner_backward,
-                    inner | {"GATED": True, "T": plan.tile, "STAGES": 1},
-                )
-            else:
-                found["outer"] = (
-                    long_kernels.outer_forward,
-                    outer | arithmetic(dtype) | {"PAIR": True, "SKIP": False, "DOT": False},
-                )
-                found["inner"] = (long_kernels.inner_product, inner | walk | {"T": plan.tile})
-                found["outer back"] = (long_kernels.outer_inverse, outer | back | {"GATES": 1})
+            found |= _long_kernels(plan, dtype, backward=backward)
+    return found
+
+
+def _tile_kernels(plan: TilePlan, dtype: torch.dtype, *, backward: bool) -> dict[str, Any]:
+    base = {
+        "N1": plan.n1, "N2": plan.n2, "STACKED": plan.stacked, "PREC": precision(dtype), "num_warps": plan.num_warps,
+    }  # fmt: skip
+    walk = base | {"GATED": True, "HOIST": plan.hoist, "STAGES": plan.stages}
+    if not backward:
+        return {
+            "forward": (tile_kernels.tile_forward, walk),
+            "spectrum": (tile_kernels.tile_spectrum, base),
+        }
+    limit = {"maxnreg": plan.registers} if plan.registers else {}
+    parts = {"backward, part 1": 1, "backward, part 2": 2} if plan.split else {"backward": 0}
+    kernels = {
+        name: (tile_kernels.tile_backward, walk | limit | {"PART": part})
+        for name, part in parts.items()
+    }
+    working = tl.float32 if dtype == torch.float32 else tl.float16
+    return kernels | {"adjoint": (tile_kernels.tile_adjoint, base | {"DT": working})}
+
+
+def _long_kernels(plan: LongPlan, dtype: torch.dtype, *, backward: bool) -> dict[str, Any]:
+    common = {"PREC": precision(dtype), "num_stages": 1}
+    outer = common | {
+        "M1": plan.m1, "N2": plan.columns, "T": plan.tile, "STAGES": plan.outer_stages, "num_warps": plan.outer_warps,
+    }  # fmt: skip
+    inner = common | {
+        "NA": plan.na, "NB": plan.nb, "R": plan.rows, "COUNT": plan.outer_tiles, "T": plan.tile,
+        "SCALED": plan.nm == 1, "STAGES": plan.inner_stages, "num_warps": plan.inner_warps,
+    }  # fmt: skip
+    if plan.inner_registers:
+        inner["maxnreg"] = plan.inner_registers
+    forth = outer | {"PAIR": True, "SKIP": False}
+    found: dict[str, Any] = {}
+    if plan.nm > 1:
+        sizes = {"NM": plan.nm, "N3": plan.na * plan.nb, "T": plan.tile, "STAGES": plan.outer_stages}  # fmt: skip
+        found = {
+            "middle": (outer_kernels.middle, common | sizes | {"INVERSE": False}),
+            "middle back": (outer_kernels.middle, common | sizes | {"INVERSE": True}),
+        }
+    if backward:
+        found |= {
+            "backward outer": (outer_kernels.outer_forward, forth | {"DOT": True}),
+            "backward inner": (inner_kernels.inner_backward, inner | {"GATED": True}),
+            "backward outer back": (outer_kernels.outer_inverse, outer | {"GATES": 2}),
+        }
+    else:
+        found |= {
+            "outer": (outer_kernels.outer_forward, forth | {"DOT": False}),
+            "inner": (inner_kernels.inner_product, inner),
+            "outer back": (outer_kernels.outer_inverse, outer | {"GATES": 1}),
+        }
     return found
 
 

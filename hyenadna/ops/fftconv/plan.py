@@ -16,6 +16,8 @@ MAX_LENGTH = 4_194_304
 _TILE_LIMIT = 8192
 # Shared memory of one program, in bytes: at least this on A100, and on Hopper.
 _AMPERE, _HOPPER = 160_000, 220_000
+# Most memory for workspaces, in (B, D, L) tensors of the signals' dtype.
+_FORWARD_TENSORS, _BACKWARD_TENSORS = 1.15, 2.4
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,21 @@ class DeviceLimits:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Rows that fit on chip, as (n1, n2) matrices, `rows` of them side by side in a tile; one pass over memory.
+    """Rows that fit on chip, as (n1, n2) matrices; one pass over memory.
 
-    A program walks over `walk` tiles, loading `stages` − 1 tiles ahead.
+    A program walks over `walk` rows, loading `stages` − 1 rows ahead. `stacked` and `hoist` say how the kernels use registers
+    (tile_kernels.py), `registers` is the most that a thread gets. With `split`, the backward pass takes two kernels.
     """
 
     n1: int
     n2: int
-    rows: int
     walk: int
     stages: int
     num_warps: int
+    stacked: bool
+    hoist: bool
+    registers: int | None
+    split: bool
 
     @property
     def length(self) -> int:
@@ -60,15 +66,15 @@ class TilePlan:
 
 @dataclass(frozen=True)
 class LongPlan:
-    """Long rows as (n1, na·nb) matrices, in three passes over a workspace of a few channels.
+    """Long rows as (n1, nm·na·nb) matrices, in three passes over a workspace of a few channels, or five if nm > 1.
 
-    m1 is n1 padded to blocks of `block`; outer passes take `tile` columns, inner ones `rows` inner transforms at a time.
-    A program walks over `walk` rows (channel, b). `channels` are taken at a time.
+    m1 is n1 padded to a power of two; outer and middle passes take `tile` columns, inner ones `rows` inner transforms at a time.
+    A program walks over `walk` signals (channel, b), loading `stages` − 1 ahead. `channels` are taken at a time.
     """
 
     n1: int
     m1: int
-    block: int
+    nm: int
     na: int
     nb: int
     rows: int
@@ -79,21 +85,32 @@ class LongPlan:
     channels: int
     outer_warps: int
     inner_warps: int
+    inner_registers: int | None
+
+    @property
+    def columns(self) -> int:
+        """Columns of the outer pass."""
+        return self.nm * self.na * self.nb
 
     @property
     def length(self) -> int:
         """Transform length N ≥ L."""
-        return self.n1 * self.na * self.nb
+        return self.n1 * self.columns
 
     @property
     def outer_tiles(self) -> int:
-        """Column tiles of a row."""
-        return self.na * self.nb // self.tile
+        """Column tiles of a signal."""
+        return self.columns // self.tile
+
+    @property
+    def height(self) -> int:
+        """Inner transforms of a signal."""
+        return self.n1 * self.nm
 
     @property
     def inner_tiles(self) -> int:
-        """Tiles of inner transforms of a row."""
-        return -(-self.n1 // self.rows)
+        """Tiles of inner transforms of a signal."""
+        return -(-self.height // self.rows)
 
 
 @functools.lru_cache(maxsize=16)
@@ -140,7 +157,7 @@ def plan_fftconv(
     if (reason := unplannable(length, dtype, limits)) is not None:
         raise ValueError(f"{reason}: use backend='torch'")
     exact = dtype == torch.float32
-    fits = 2048 if exact else 4096 if backward or limits.shared_bytes < _HOPPER else _TILE_LIMIT
+    fits = 2048 if exact else 4096 if limits.shared_bytes < _HOPPER else _TILE_LIMIT
     if length <= fits:
         return _tile_plan(batch, width, length, limits, exact=exact, backward=backward)
     return _long_plan(batch, width, length, limits, exact=exact, backward=backward)
@@ -153,27 +170,32 @@ def _power_of_two(n: int) -> int:
 def _tile_plan(
     batch: int, width: int, length: int, limits: DeviceLimits, *, exact: bool, backward: bool
 ) -> TilePlan:
+    large, hopper = limits.shared_bytes >= _AMPERE, limits.shared_bytes >= _HOPPER
     # 128 rows take two groups of four warps: half the registers a thread.
-    large = limits.shared_bytes >= _AMPERE
     n1 = 128 if length > (2048 if backward and large else 4096) else 64
-    # One row to a tile, masked where it is shorter: tiles of several rows (R > 1) pass under the interpreter, but were seen to read
-    # illegal memory on an H100 under Triton 3.6.
-    columns = max(_power_of_two(-(-length // n1)), 16)
+    n2 = max(_power_of_two(-(-length // n1)), 16)
+    split = backward and n1 * n2 > 4096
     # Long walks reuse tables and spectra, but there should be programs enough to fill the device several times over.
-    most = max(1, width * batch // (limits.n_sm * 8))
+    most = max(1, width * batch // (limits.n_sm * (4 if split else 8)))
     walk = min(
-        16 if backward or columns < 32 else 8 if columns < 64 else 4,
+        16 if backward or n2 < 32 else 8 if n2 < 64 else 4,
         batch,
         _power_of_two(most + 1) // 2,
     )
-    pipelined = large and not exact
+    # What was measured fastest on an H100.
+    smallest = n2 == 16
+    stacked = not exact and n1 == 64 and n2 <= 32
+    stages = 1 if exact or not large or split else 3 if smallest and not backward else 2
     return TilePlan(
         n1=n1,
-        n2=columns,
-        rows=1,
+        n2=n2,
         walk=max(1, walk),
-        stages=1 if not pipelined else 3 if columns < 32 else 2,
+        stages=stages,
         num_warps=8 if n1 == 128 else 4,
+        stacked=stacked,
+        hoist=stacked and (smallest or not backward),
+        registers=168 if stacked and smallest and backward and hopper else None,
+        split=split,
     )
 
 
@@ -186,43 +208,45 @@ def _long_plan(
     exact: bool,
     backward: bool,
 ) -> LongPlan:
-    # Tiles of 128 rows need shared memory for two 128 × 128 DFT matrices and more.
+    # Tiles of 128 rows need shared memory for a DFT matrix of 64 KB and more.
     large = not exact and limits.shared_bytes >= _AMPERE
-    na, nb, block = 64, 4, 64
+    most = 128 if large else 64
+    na, nb, nm = 64, 4, 1
     if length <= 16_384:
         # 16 rows: DFTs of 32 from the left are slow, and so are short pieces of rows.
         nb = 8 if length <= 8192 else 16
-    elif length > 131_072 and large:
-        block = 128
-        if length > 262_144:
-            # More columns forward; backward, where registers are short, more rows.
-            na, nb = (128, 32) if backward or length > 524_288 else (64, 64)
-    largest = 64 if na == 128 else max(nb, 32)
-    while nb < largest and -(-length // (na * nb)) > block:
+    elif large and 262_144 < length <= 1_048_576 and not backward:
+        # More columns forward; backward, where registers are short, more rows, and then a middle pass.
+        na, nb = (64, 64) if length <= 524_288 else (128, 64)
+    elif large and 262_144 < length <= 524_288:
+        na, nb = 128, 32
+    elif length > most * 4096:
+        nm = 64
+    while -(-length // (nm * na * nb)) > (64 if length <= 131_072 else most):
         nb *= 2
-    columns = max(16 if exact else 32, nb)
-    n1 = -(-length // (na * nb))
+    n1 = -(-length // (nm * na * nb))
     m1 = max(16, _power_of_two(n1))
-    # Workspaces and spectra of the channels in flight, against one (B, D, L) tensor: at most as much in the forward pass and
-    # twice as much in the backward pass.
+    rows = max(1, 16 // nb)
+    # Workspaces and spectra of the channels in flight, against one (B, D, L) tensor.
     operand = 4 if exact else 2
-    row = 2 * operand * n1 * na * nb
-    per_channel = batch * row * (2 if backward else 1) + row + (8 * n1 * na * nb if backward else 0)
-    allowed = (2 if backward else 1) * batch * width * length * operand
+    per_channel = 2 * operand * n1 * nm * na * nb * ((2 if backward else 1) * batch + 1)
+    allowed = int((_BACKWARD_TENSORS if backward else _FORWARD_TENSORS) * batch * width * length * operand)  # fmt: skip
     channels = max(1, min(width, allowed // per_channel))
     channels = -(-width // -(-width // channels))
+    wide = nb * rows > 16
     return LongPlan(
         n1=n1,
         m1=m1,
-        block=min(m1, block),
+        nm=nm,
         na=na,
         nb=nb,
-        rows=columns // nb,
+        rows=rows,
         tile=max(32, nb),
         walk=4,
         outer_stages=2,
-        inner_stages=1,
+        inner_stages=1 if exact or not large or wide else 2,
         channels=channels,
-        outer_warps=8 if min(m1, block) == 128 else 4,
+        outer_warps=8 if m1 == 128 else 4,
         inner_warps=8 if na == 128 else 4,
+        inner_registers=168 if large and na == 64 and not (wide and backward) and nb < 64 else None,
     )

@@ -12,15 +12,22 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["LongTables", "TileTables", "long_tables", "tile_tables"]
+__all__ = [
+    "InnerTables",
+    "OuterTables",
+    "TileTables",
+    "inner_tables",
+    "outer_tables",
+    "tile_tables",
+]
 
 
 class TileTables(NamedTuple):
-    """Tables of one (N1, C) tile, C = R·N2: R rows of length N1·N2 stand side by side in the columns.
+    """Tables of an (N1, N2) tile.
 
     f1 : (2, N1, N1), the outer DFT with the ring's twist of n1, real and imaginary part.
-    tw : (2, N1, C), twiddles with the twist of n2.
-    f2 : (3, C, C), the inner DFT of each row, block diagonal: real, imaginary, negated imaginary part.
+    tw : (2, N1, N2), twiddles with the twist of n2.
+    f2 : the inner DFT: (2·N2, 2·N2) as a real matrix if stacked, else (3, N2, N2): real, imaginary, negated imaginary part.
     """
 
     f1: torch.Tensor
@@ -28,18 +35,24 @@ class TileTables(NamedTuple):
     f2: torch.Tensor
 
 
-class LongTables(NamedTuple):
-    """Tables of the long path, N = N1·NA·NB; the outer stage is padded to M1 ≥ N1 rows, its columns come T at a time.
+class OuterTables(NamedTuple):
+    """Tables of transforms along the columns of (n, N2) matrices, padded to m ≥ n rows; columns come T at a time.
 
-    f1 : (2, M1, M1), zero beyond N1.
-    tc : (2, N2/T, M1) and tj : (2, M1, T), float32, whose product is the outer twiddle with the ring's twist.
-    fa : (3, NA, NA), left inner DFT: real, imaginary, negated imaginary part.
-    tw : (2, NA, R·NB) float32, inner twiddles; fb : as `TileTables.f2`.
+    f : (2, m, m), the DFT (with the ring's twist in the outer pass), zero beyond n.
+    tc : (2, N2/T, m) and tj : (2, m, T), float32, whose product is the twiddle.
     """
 
-    f1: torch.Tensor
+    f: torch.Tensor
     tc: torch.Tensor
     tj: torch.Tensor
+
+
+class InnerTables(NamedTuple):
+    """Tables of the inner transforms, R at a time in an (NA, R·NB) tile.
+
+    fa : (2, NA, NA), the left DFT; tw : (2, NA, R·NB) float32, twiddles; fb : (2·R·NB, 2·R·NB), the right DFT as a real matrix.
+    """
+
     fa: torch.Tensor
     tw: torch.Tensor
     fb: torch.Tensor
@@ -61,16 +74,13 @@ def _twiddle(f1: torch.Tensor, n2: torch.Tensor, n: int, *, twist: bool) -> torc
     return _unit(-quarter.remainder(4 * n) / (2 * n))
 
 
-def _repeated(matrix: torch.Tensor, times: int) -> torch.Tensor:
-    """Return a matrix `times` times along the diagonal."""
-    return torch.kron(torch.eye(times, dtype=matrix.dtype), matrix)
+def _as_real(z: torch.Tensor) -> torch.Tensor:
+    """Return the real matrix that multiplies [Re | Im] from the right like z a complex row."""
+    return torch.cat([torch.cat([z.real, z.imag], dim=1), torch.cat([-z.imag, z.real], dim=1)])
 
 
-def _planes(
-    z: torch.Tensor, dtype: torch.dtype, device: torch.device, *, negated: bool = False
-) -> torch.Tensor:
-    parts = [z.real, z.imag, -z.imag] if negated else [z.real, z.imag]
-    return torch.stack(parts).to(dtype).contiguous().to(device)
+def _planes(z: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.stack([z.real, z.imag]).to(dtype).contiguous().to(device)
 
 
 def _outer(n1: int, n2: int) -> torch.Tensor:
@@ -78,55 +88,50 @@ def _outer(n1: int, n2: int) -> torch.Tensor:
     return _dft(n1) * twist[None, :]
 
 
+def _count(n: int) -> torch.Tensor:
+    return torch.arange(n, dtype=torch.float64)
+
+
 @functools.lru_cache(maxsize=64)
 def tile_tables(
-    n1: int, n2: int, rows: int, dtype: torch.dtype, device: torch.device
+    n1: int, n2: int, dtype: torch.dtype, device: torch.device, *, stacked: bool
 ) -> TileTables:
-    """Return the tables of a tile of `rows` rows of length n1·n2."""
+    """Return the tables of rows of length n1·n2."""
     with torch.inference_mode(False), torch.no_grad():
-        index1 = torch.arange(n1, dtype=torch.float64)
-        index2 = torch.arange(n2, dtype=torch.float64)
-        tw = _twiddle(index1, index2, n1 * n2, twist=True).repeat(1, rows)
-        f2 = _repeated(_dft(n2), rows)
+        tw = _twiddle(_count(n1), _count(n2), n1 * n2, twist=True)
+        f2 = _dft(n2)
+        planes = _as_real(f2) if stacked else torch.stack([f2.real, f2.imag, -f2.imag])
         return TileTables(
-            _planes(_outer(n1, n2), dtype, device),
-            _planes(tw, dtype, device),
-            _planes(f2, dtype, device, negated=True),
-        )
+            _planes(_outer(n1, n2), dtype, device), _planes(tw, dtype, device), planes.to(dtype).to(device)
+        )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=32)
-def long_tables(
-    n1: int,
-    m1: int,
-    na: int,
-    nb: int,
-    rows: int,
-    tile: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> LongTables:
-    """Return the tables of N = n1·na·nb; `rows` inner transforms share a tile, outer stages take `tile` columns."""
+@functools.lru_cache(maxsize=64)
+def outer_tables(
+    n: int, m: int, n2: int, tile: int, dtype: torch.dtype, device: torch.device, *, twist: bool
+) -> OuterTables:
+    """Return the tables of (n, n2) matrices, with the ring's twist or as a plain DFT."""
     with torch.inference_mode(False), torch.no_grad():
-        n2 = na * nb
-        n = n1 * n2
-        f1 = torch.zeros(m1, m1, dtype=torch.complex128)
-        f1[:n1, :n1] = _outer(n1, n2)
-        index1 = torch.arange(m1, dtype=torch.float64)
-        start = torch.arange(0, n2, tile, dtype=torch.float64)
-        tc = _twiddle(index1, start, n, twist=True).T
-        tj = _twiddle(index1, torch.arange(tile, dtype=torch.float64), n, twist=True)
-        inner = _twiddle(
-            torch.arange(na, dtype=torch.float64),
-            torch.arange(nb, dtype=torch.float64),
-            n2,
-            twist=False,
+        f = torch.zeros(m, m, dtype=torch.complex128)
+        f[:n, :n] = _outer(n, n2) if twist else _dft(n)
+        first = torch.arange(0, n2, tile, dtype=torch.float64)
+        return OuterTables(
+            _planes(f, dtype, device),
+            _planes(_twiddle(_count(m), first, n * n2, twist=twist).T, torch.float32, device),
+            _planes(_twiddle(_count(m), _count(tile), n * n2, twist=twist), torch.float32, device),
         )
-        return LongTables(
-            _planes(f1, dtype, device),
-            _planes(tc, torch.float32, device),
-            _planes(tj, torch.float32, device),
-            _planes(_dft(na), dtype, device, negated=True),
-            _planes(inner.repeat(1, rows), torch.float32, device),
-            _planes(_repeated(_dft(nb), rows), dtype, device, negated=True),
+
+
+@functools.lru_cache(maxsize=64)
+def inner_tables(
+    na: int, nb: int, rows: int, dtype: torch.dtype, device: torch.device
+) -> InnerTables:
+    """Return the tables of transforms of length na·nb, `rows` of them side by side."""
+    with torch.inference_mode(False), torch.no_grad():
+        tw = _twiddle(_count(na), _count(nb), na * nb, twist=False).repeat(1, rows)
+        fb = torch.kron(torch.eye(rows, dtype=torch.complex128), _dft(nb))
+        return InnerTables(
+            _planes(_dft(na), dtype, device),
+            _planes(tw, torch.float32, device),
+            _as_real(fb).to(dtype).to(device),
         )

@@ -1,8 +1,11 @@
-"""Kernels for rows that fit on chip (L ≤ 8,192): one read of the inputs, one write of the outputs.
+"""Kernels for rows that fit on chip (L ≤ 8,192): a row is read once, stays on chip as an (N1, N2) tile, and is written once.
 
-A program owns one channel and walks over rows of the batch, R rows to a tile. Filter spectra come from `tile_spectrum`, once per call;
-the backward kernel gathers the spectrum of dk over its rows, and `tile_adjoint` sums these partial ones in a fixed order.
-The skip term is part of the filter: bias is added to k[0].
+A program owns one channel and walks over rows of the batch. Filter spectra come from `tile_spectrum`, once per call; the backward
+kernel gathers the spectrum of dk over its rows, and `tile_adjoint` sums these partial ones in a fixed order. The skip term is part of
+the filter: bias is added to k[0].
+
+Two forms of the transforms: with STACKED, real and imaginary parts share their matrix products, fewer to wait for. Large tiles have no
+registers for that.
 """
 
 from __future__ import annotations
@@ -11,27 +14,70 @@ import triton
 import triton.language as tl
 
 from hyenadna.ops.fftconv.transforms import (
+    above,
+    complex_exponent,
+    exponent,
+    left_real,
+    load_matrix,
     load_planes,
     multiply,
     power,
-    row_exponents,
+    right,
     scaled,
-    tile_dft,
-    tile_inverse,
 )
 
 
 @triton.jit
-def _load_tables(f1_p, f2_p, N1: tl.constexpr, C: tl.constexpr):
-    o1 = tl.arange(0, N1)[:, None] * N1 + tl.arange(0, N1)[None, :]
-    o2 = tl.arange(0, C)[:, None] * C + tl.arange(0, C)[None, :]
-    return (
-        tl.load(f1_p + o1),
-        tl.load(f1_p + N1 * N1 + o1),
-        tl.load(f2_p + o2),
-        tl.load(f2_p + C * C + o2),
-        tl.load(f2_p + 2 * C * C + o2),
-    )
+def _tables(f1_p, f2_p, N1: tl.constexpr, N2: tl.constexpr, STACKED: tl.constexpr):
+    if STACKED:
+        return load_matrix(f1_p, 2 * N1, N1), load_matrix(f2_p, 2 * N2, 2 * N2)
+    else:
+        return (
+            load_matrix(f1_p, N1, N1),
+            load_matrix(f1_p + N1 * N1, N1, N1),
+            load_matrix(f2_p, N2, N2),
+            load_matrix(f2_p + N2 * N2, N2, N2),
+            load_matrix(f2_p + 2 * N2 * N2, N2, N2),
+        )
+
+
+@triton.jit
+def _dft(x, tables, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
+    """Transform a real tile: outer DFT from the left, twiddles, inner DFT from the right."""
+    if STACKED:
+        ar, ai = left_real(tables[0], x, PREC)
+        tr, ti = multiply(ar, ai, twr, twi)
+        return right(tr, ti, tables[1], False, PREC)
+    else:
+        f1r, f1i, f2r, f2i, nf2i = tables
+        ar = tl.dot(f1r, x, input_precision=PREC)
+        ai = tl.dot(f1i, x, input_precision=PREC)
+        tr, ti = multiply(ar, ai, twr, twi)
+        tr = tr.to(x.dtype)
+        ti = ti.to(x.dtype)
+        zr = tl.dot(ti, nf2i, tl.dot(tr, f2r, input_precision=PREC), input_precision=PREC)
+        zi = tl.dot(ti, f2r, tl.dot(tr, f2i, input_precision=PREC), input_precision=PREC)
+        return zr, zi
+
+
+@triton.jit
+def _inverse(pr, pi, tables, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
+    """Return the real part of the inverse of `_dft`."""
+    f1 = tables[0]
+    if STACKED:
+        vr, vi = right(pr, pi, tables[1], True, PREC)
+        ur, ui = multiply(vr, vi, twr, -twi)
+        u = above(ur.to(f1.dtype), ui.to(f1.dtype))
+        return tl.dot(tl.trans(f1), u, input_precision=PREC)
+    else:
+        f1r, f1i, f2r, f2i, nf2i = tables
+        pr = pr.to(f1.dtype)
+        pi = pi.to(f1.dtype)
+        vr = tl.dot(pi, f2i, tl.dot(pr, f2r, input_precision=PREC), input_precision=PREC)
+        vi = tl.dot(pr, nf2i, tl.dot(pi, f2r, input_precision=PREC), input_precision=PREC)
+        ur, ui = multiply(vr, vi, twr, -twi)
+        y = tl.dot(tl.trans(f1r), ur.to(f1.dtype), input_precision=PREC)
+        return tl.dot(tl.trans(f1i), ui.to(f1.dtype), y, input_precision=PREC)
 
 
 @triton.jit(do_not_specialize=["rounds"])
@@ -49,35 +95,27 @@ def tile_spectrum(
     root,
     N1: tl.constexpr,
     N2: tl.constexpr,
-    R: tl.constexpr,
-    DT: tl.constexpr,
+    STACKED: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Spectra (D, 2, N1, N2) of filters, scaled to magnitudes in 1…2; gain (D,) takes √N and the scales back.
-
-    A program takes `rounds` tiles of R filters.
-    """
-    C: tl.constexpr = N2 * R
-    i1 = tl.arange(0, N1)
-    c = tl.arange(0, C)
-    n = i1[:, None] * N2 + (c % N2)[None, :]
-    o = i1[:, None] * C + c[None, :]
-    f1r, f1i, f2r, f2i, nf2i = _load_tables(f1_p, f2_p, N1, C)
-    twr, twi = load_planes(tw_p, o, N1 * C)
+    """Spectra (D, 2, N1, N2) of filters, scaled to magnitudes in 1…2; gain (D,) takes √N and the scales back. A program takes `rounds` filters."""
+    DT: tl.constexpr = spectrum_p.dtype.element_ty
+    n = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
+    tables = _tables(f1_p, f2_p, N1, N2, STACKED)
+    twr, twi = load_planes(tw_p, n, N1 * N2)
     for i in range(rounds):
-        d = ((tl.program_id(0) * rounds + i) * R + c // N2).to(tl.int64)
+        d = (tl.program_id(0) * rounds + i).to(tl.int64)
         alive = d < D
-        k = tl.load(k_p + (d * L)[None, :] + n, mask=(n < L) & alive[None, :], other=0.0)
-        bias = tl.load(bias_p + d, mask=alive, other=0.0)
-        k += tl.where(n == 0, bias[None, :], 0.0)
-        e = row_exponents(k, R, N2)
-        zr, zi = tile_dft(scaled(k, e, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        h = row_exponents(tl.maximum(tl.abs(zr), tl.abs(zi)), R, N2)
-        place = (d * 2 * N1 * N2)[None, :] + n
-        tl.store(spectrum_p + place, scaled(zr, h, DT, R), mask=alive[None, :])
-        tl.store(spectrum_p + N1 * N2 + place, scaled(zi, h, DT, R), mask=alive[None, :])
-        take_back = power(e) * power(h) * root + tl.zeros([1, C], tl.float32)
-        tl.store(gain_p + d[None, :], take_back, mask=((c % N2 == 0) & alive)[None, :])
+        k = tl.load(k_p + d * L + n, mask=n < tl.where(alive, L, 0), other=0.0)
+        k += tl.where(n == 0, tl.load(bias_p + d, mask=alive, other=0.0), 0.0)
+        e = exponent(k)
+        zr, zi = _dft(scaled(k, e, DT), tables, twr, twi, STACKED, PREC)
+        h = complex_exponent(zr, zi)
+        inside = n < tl.where(alive, N1 * N2, 0)
+        spectrum = spectrum_p + d * (2 * N1 * N2)
+        tl.store(spectrum + n, scaled(zr, h, DT), mask=inside)
+        tl.store(spectrum + N1 * N2 + n, scaled(zi, h, DT), mask=inside)
+        tl.store(gain_p + d, power(e) * power(h) * root, mask=alive)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -104,40 +142,36 @@ def tile_forward(
     GATED: tl.constexpr,
     N1: tl.constexpr,
     N2: tl.constexpr,
-    R: tl.constexpr,
+    STACKED: tl.constexpr,
+    HOIST: tl.constexpr,
     STAGES: tl.constexpr,
-    DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Compute y = x0 ∘ (k ⊛ (x1 ∘ v)) for one channel and rows·R rows of the batch."""
-    C: tl.constexpr = N2 * R
+    """Compute y = x0 ∘ (k ⊛ (x1 ∘ v)) for one channel and `rows` rows of the batch. With HOIST the twiddles stay in registers."""
+    DT: tl.constexpr = spectrum_p.dtype.element_ty
     d = (tl.program_id(0) % D).to(tl.int64)
-    first_row = (tl.program_id(0) // D).to(tl.int64) * (rows * R)
-    i1 = tl.arange(0, N1)
-    c = tl.arange(0, C)
-    n = i1[:, None] * N2 + (c % N2)[None, :]
-    o = i1[:, None] * C + c[None, :]
-    f1r, f1i, f2r, f2i, nf2i = _load_tables(f1_p, f2_p, N1, C)
+    first_row = (tl.program_id(0) // D).to(tl.int64) * rows
+    n = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
+    tables = _tables(f1_p, f2_p, N1, N2, STACKED)
     gain = tl.load(gain_p + d)
+    if HOIST:
+        twr, twi = load_planes(tw_p, n, N1 * N2)
     for i in tl.range(0, rows, num_stages=STAGES):
-        b = first_row + i * R + c // N2
-        mask = (n < L) & (b < B)[None, :]
-        w = tl.load(v_p + (b * v_b + d * v_d)[None, :] + n, mask=mask, other=0.0).to(tl.float32)
+        b = first_row + i
+        mask = n < tl.where(b < B, L, 0)
+        w = tl.load(v_p + b * v_b + d * v_d + n, mask=mask, other=0.0).to(tl.float32)
         if GATED:
-            w *= tl.load(x1_p + (b * x1_b + d * x1_d)[None, :] + n, mask=mask, other=0.0).to(
-                tl.float32
-            )
-        e = row_exponents(w, R, N2)
-        twr, twi = load_planes(tw_p, o, N1 * C)
-        zr, zi = tile_dft(scaled(w, e, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        kr, ki = load_planes(spectrum_p + d * 2 * N1 * N2, n, N1 * N2)
+            w *= tl.load(x1_p + b * x1_b + d * x1_d + n, mask=mask, other=0.0).to(tl.float32)
+        e = exponent(w)
+        if not HOIST:
+            twr, twi = load_planes(tw_p, n, N1 * N2)
+        zr, zi = _dft(scaled(w, e, DT), tables, twr, twi, STACKED, PREC)
+        kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
         pr, pi = multiply(zr, zi, kr, ki)
-        y = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC) * (power(e) * gain)
+        y = _inverse(pr, pi, tables, twr, twi, STACKED, PREC) * (power(e) * gain)
         if GATED:
-            y *= tl.load(x0_p + (b * x0_b + d * x0_d)[None, :] + n, mask=mask, other=0.0).to(
-                tl.float32
-            )
-        tl.store(y_p + ((b * D + d) * L)[None, :] + n, y.to(y_p.dtype.element_ty), mask=mask)
+            y *= tl.load(x0_p + b * x0_b + d * x0_d + n, mask=mask, other=0.0).to(tl.float32)
+        tl.store(y_p + (b * D + d) * L + n, y.to(y_p.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -149,8 +183,10 @@ def tile_backward(
     dx0_p,
     dx1_p,
     dv_p,
-    dspectrum_p,
+    share_p,
     dbias_p,
+    w_p,
+    w_exponent_p,
     spectrum_p,
     gain_p,
     f1_p,
@@ -168,79 +204,102 @@ def tile_backward(
     x1_d,
     v_b,
     v_d,
+    PART: tl.constexpr,
     GATED: tl.constexpr,
     N1: tl.constexpr,
     N2: tl.constexpr,
-    R: tl.constexpr,
+    STACKED: tl.constexpr,
+    HOIST: tl.constexpr,
     STAGES: tl.constexpr,
-    DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Gradients of the signals, and this program's share Σ conj(Ŵ)·Ĝ of the filter's spectrum, (programs, 2, N1, C) float32, and of dbias."""
-    C: tl.constexpr = N2 * R
-    d = (tl.program_id(0) % D).to(tl.int64)
-    first_row = (tl.program_id(0) // D).to(tl.int64) * (rows * R)
-    i1 = tl.arange(0, N1)
-    c = tl.arange(0, C)
-    n = i1[:, None] * N2 + (c % N2)[None, :]
-    o = i1[:, None] * C + c[None, :]
-    f1r, f1i, f2r, f2i, nf2i = _load_tables(f1_p, f2_p, N1, C)
-    gain = tl.load(gain_p + d)
-    share_p = dspectrum_p + tl.program_id(0).to(tl.int64) * (2 * N1 * C) + o
-    sr = tl.zeros([N1, C], tl.float32)
-    si = tl.zeros([N1, C], tl.float32)
-    skip = 0.0
-    for i in tl.range(0, rows, num_stages=STAGES):
-        b = first_row + i * R + c // N2
-        mask = (n < L) & (b < B)[None, :]
-        out = ((b * D + d) * L)[None, :] + n
-        at_v = v_p + (b * v_b + d * v_d)[None, :] + n
-        at_x1 = x1_p + (b * x1_b + d * x1_d)[None, :] + n
-        at_dy = dy_p + (b * dy_b + d * dy_d)[None, :] + n
-        twr, twi = load_planes(tw_p, o, N1 * C)
-        kr, ki = load_planes(spectrum_p + d * 2 * N1 * N2, n, N1 * N2)
+    """Gradients of the signals, and this program's share Σ conj(Ŵ)·Ĝ of the filter's spectrum, (programs, 2, N1, N2) float32, and of dbias.
 
+    With HOIST twiddles and the filter's spectrum stay in registers, else they are loaded again wherever they are used.
+
+    PART 0 does all of it. The largest tiles have no registers for that: PART 1 computes dx0 and leaves Ŵ in w_p, PART 2 does the rest.
+    """
+    DT: tl.constexpr = spectrum_p.dtype.element_ty
+    d = (tl.program_id(0) % D).to(tl.int64)
+    first_row = (tl.program_id(0) // D).to(tl.int64) * rows
+    n = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
+    tables = _tables(f1_p, f2_p, N1, N2, STACKED)
+    gain = tl.load(gain_p + d)
+    if HOIST:
+        twr, twi = load_planes(tw_p, n, N1 * N2)
+        kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
+    if PART != 1:
+        sr = tl.zeros([N1, N2], tl.float32)
+        si = tl.zeros([N1, N2], tl.float32)
+        skip = 0.0
+    for i in tl.range(0, rows, num_stages=STAGES):
+        b = first_row + i
+        mask = n < tl.where(b < B, L, 0)
+        inside = n < tl.where(b < B, N1 * N2, 0)
+        out = (b * D + d) * L + n
+        of_w = w_p + (b * D + d) * (2 * N1 * N2) + n
+        at_v = v_p + b * v_b + d * v_d + n
+        at_x1 = x1_p + b * x1_b + d * x1_d + n
         w = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
         if GATED:
             w *= tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
-        ew = row_exponents(w, R, N2)
-        x = scaled(w, ew, DT, R)
-        zr, zi = tile_dft(x, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        wr = zr.to(DT)
-        wi = zi.to(DT)
-        g = tl.load(at_dy, mask=mask, other=0.0).to(tl.float32)
-        if GATED:
-            pr, pi = multiply(zr, zi, kr, ki)
-            y = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-            y *= power(ew) * gain
-            tl.store(dx0_p + out, (g * y).to(dx0_p.dtype.element_ty), mask=mask)
-            x0 = tl.load(x0_p + (b * x0_b + d * x0_d)[None, :] + n, mask=mask, other=0.0)
-            g *= x0.to(tl.float32)
-
-        skip += tl.sum(tl.sum(g * x.to(tl.float32) * power(ew), axis=1), axis=0)
-        eg = row_exponents(g, R, N2)
-        gr, gi = tile_dft(scaled(g, eg, DT, R), f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        back = power(ew) * power(eg)
-        cr, ci = multiply(wr.to(tl.float32), -wi.to(tl.float32), gr, gi)
-        sr += cr * back
-        si += ci * back
-        qr, qi = multiply(gr, gi, kr, -ki)
-        dw = tile_inverse(qr, qi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        dw *= power(eg) * gain
-        if GATED:
-            v = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
-            x1 = tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
-            tl.store(dx1_p + out, (dw * v).to(dx1_p.dtype.element_ty), mask=mask)
-            dw *= x1
-        tl.store(dv_p + out, dw.to(dv_p.dtype.element_ty), mask=mask)
-    tl.store(share_p, sr)
-    tl.store(share_p + N1 * C, si)
-    tl.store(dbias_p + tl.program_id(0), skip)
+        g = tl.load(dy_p + b * dy_b + d * dy_d + n, mask=mask, other=0.0).to(tl.float32)
+        if PART != 2:
+            ew = exponent(w)
+            x = scaled(w, ew, DT)
+            # From here on w lives in half the registers.
+            w = x.to(tl.float32) * power(ew)
+            if not HOIST:
+                twr, twi = load_planes(tw_p, n, N1 * N2)
+            zr, zi = _dft(x, tables, twr, twi, STACKED, PREC)
+            wr = zr.to(DT)
+            wi = zi.to(DT)
+            if PART == 1:
+                tl.store(of_w, wr, mask=inside)
+                tl.store(of_w + N1 * N2, wi, mask=inside)
+                tl.store(w_exponent_p + b * D + d, ew, mask=b < B)
+            if GATED:
+                if not HOIST:
+                    kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
+                pr, pi = multiply(zr, zi, kr, ki)
+                y = _inverse(pr, pi, tables, twr, twi, STACKED, PREC) * (power(ew) * gain)
+                tl.store(dx0_p + out, (g * y).to(dx0_p.dtype.element_ty), mask=mask)
+        if PART != 1:
+            if GATED:
+                g *= tl.load(x0_p + b * x0_b + d * x0_d + n, mask=mask, other=0.0).to(tl.float32)
+            skip += tl.sum(tl.sum(g * w, axis=1), axis=0)
+            eg = exponent(g)
+            if not HOIST:
+                twr, twi = load_planes(tw_p, n, N1 * N2)
+            gr, gi = _dft(scaled(g, eg, DT), tables, twr, twi, STACKED, PREC)
+            if PART == 2:
+                ew = tl.load(w_exponent_p + b * D + d, mask=b < B, other=1)
+                wr = tl.load(of_w, mask=inside, other=0.0)
+                wi = tl.load(of_w + N1 * N2, mask=inside, other=0.0)
+            cr, ci = multiply(wr.to(tl.float32), -wi.to(tl.float32), gr, gi)
+            back = power(ew) * power(eg)
+            sr += cr * back
+            si += ci * back
+            if not HOIST:
+                kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
+            qr, qi = multiply(gr, gi, kr, -ki)
+            dw = _inverse(qr, qi, tables, twr, twi, STACKED, PREC) * (power(eg) * gain)
+            if GATED:
+                v = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
+                x1 = tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
+                tl.store(dx1_p + out, (dw * v).to(dx1_p.dtype.element_ty), mask=mask)
+                dw *= x1
+            tl.store(dv_p + out, dw.to(dv_p.dtype.element_ty), mask=mask)
+    if PART != 1:
+        share = share_p + tl.program_id(0).to(tl.int64) * (2 * N1 * N2) + n
+        tl.store(share, sr)
+        tl.store(share + N1 * N2, si)
+        tl.store(dbias_p + tl.program_id(0), skip)
 
 
 @triton.jit(do_not_specialize=["rounds"])
 def tile_adjoint(
-    dspectrum_p,
+    share_p,
     dk_p,
     f1_p,
     tw_p,
@@ -252,33 +311,23 @@ def tile_adjoint(
     root,
     N1: tl.constexpr,
     N2: tl.constexpr,
-    R: tl.constexpr,
+    STACKED: tl.constexpr,
     DT: tl.constexpr,
     PREC: tl.constexpr,
 ):
-    """Sum the shares of `chunks` programs and of the R rows of their tiles, and transform back to dk (D, L).
-
-    A program takes `rounds` tiles of R channels.
-    """
-    C: tl.constexpr = N2 * R
-    i1 = tl.arange(0, N1)
-    c = tl.arange(0, C)
-    n = i1[:, None] * N2 + (c % N2)[None, :]
-    o = i1[:, None] * C + c[None, :]
-    f1r, f1i, f2r, f2i, nf2i = _load_tables(f1_p, f2_p, N1, C)
-    twr, twi = load_planes(tw_p, o, N1 * C)
+    """Sum the shares of `chunks` programs, and transform back to dk (D, L). A program takes `rounds` channels."""
+    n = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
+    tables = _tables(f1_p, f2_p, N1, N2, STACKED)
+    twr, twi = load_planes(tw_p, n, N1 * N2)
     for i in range(rounds):
-        d = ((tl.program_id(0) * rounds + i) * R + c // N2).to(tl.int64)
-        alive = (d < D)[None, :]
-        sr = tl.zeros([N1, C], tl.float32)
-        si = tl.zeros([N1, C], tl.float32)
-        for j in range(chunks * R):
-            share = ((j // R) * D + d) * (2 * N1 * C) + (j % R) * N2 + c % N2
-            place = dspectrum_p + share[None, :] + (i1 * C)[:, None]
-            sr += tl.load(place, mask=alive, other=0.0)
-            si += tl.load(place + N1 * C, mask=alive, other=0.0)
-        e = row_exponents(tl.maximum(tl.abs(sr), tl.abs(si)), R, N2)
-        pr = scaled(sr, e, DT, R)
-        pi = scaled(si, e, DT, R)
-        dk = tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC)
-        tl.store(dk_p + (d * L)[None, :] + n, dk * (power(e) * root), mask=alive & (n < L))
+        d = (tl.program_id(0) * rounds + i).to(tl.int64)
+        inside = n < tl.where(d < D, N1 * N2, 0)
+        sr = tl.zeros([N1, N2], tl.float32)
+        si = tl.zeros([N1, N2], tl.float32)
+        for j in range(chunks):
+            share = share_p + (j * D + d) * (2 * N1 * N2) + n
+            sr += tl.load(share, mask=inside, other=0.0)
+            si += tl.load(share + N1 * N2, mask=inside, other=0.0)
+        e = complex_exponent(sr, si)
+        dk = _inverse(scaled(sr, e, DT), scaled(si, e, DT), tables, twr, twi, STACKED, PREC)
+        tl.store(dk_p + d * L + n, dk * (power(e) * root), mask=n < tl.where(d < D, L, 0))

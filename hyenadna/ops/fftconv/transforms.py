@@ -1,7 +1,10 @@
-"""Device functions that the kernels share: power-of-two scales and the two-stage transforms of a tile.
+"""Device functions that the kernels share: power-of-two scales, complex tiles as real ones, and products with DFT matrices.
 
-A tile is an (N1, C) block of one or several rows. Products run on tensor cores with operands of the working dtype
-(float16, or float32 as three tf32 products) and float32 sums; twiddles and spectra are applied in float32.
+Products run on tensor cores with operands of the working dtype (float16, or float32 as three tf32 products) and float32 sums;
+twiddles and spectra are applied in float32.
+
+A complex tile is a pair of real ones. Side by side (M, 2C) or stacked (2M, C) the two halves are one tile for one matrix product, and
+every thread keeps both parts of its numbers, so that taking the halves apart again moves nothing.
 """
 
 from __future__ import annotations
@@ -11,33 +14,19 @@ import triton.language as tl
 
 
 @triton.jit
-def exponents(w):
-    """Return the biased exponent of the largest magnitude in each column; 255 where NaN or infinity is among them."""
+def exponent(w):
+    """Return the biased exponent of the largest magnitude of a tile, a scalar; 255 where NaN or infinity is among them."""
     bits = w.to(tl.int32, bitcast=True) & 0x7FFFFFFF
-    return tl.max(bits, axis=0) >> 23
-
-
-@triton.jit
-def top_exponent(w):
-    """Return the biased exponent of the largest magnitude of a tile, a scalar."""
-    bits = w.to(tl.int32, bitcast=True) & 0x7FFFFFFF
-    return tl.max(tl.max(bits, axis=1), axis=0) >> 23
-
-
-@triton.jit
-def row_exponents(w, R: tl.constexpr, N2: tl.constexpr):
-    """Return the exponents of the R rows of a tile: a scalar for one row, else (1, C), repeated over each row's columns."""
-    if R == 1:
-        e = top_exponent(w)
-    else:
-        e = exponents(w)
-        if N2 > 1:
-            top = tl.max(tl.reshape(e, [R, N2]), axis=1)
-            e = tl.reshape(tl.broadcast_to(top[:, None], [R, N2]), [R * N2])
-        e = e[None, :]
+    e = tl.max(tl.max(bits, axis=1), axis=0) >> 23
     # Both 2^(e − 127) and its inverse are normal numbers; 255 stays.
     e = tl.maximum(e, 1)
     return tl.where(e == 254, 253, e)
+
+
+@triton.jit
+def complex_exponent(zr, zi):
+    """Return the exponent of the largest part of a complex tile."""
+    return exponent(tl.maximum(tl.abs(zr), tl.abs(zi)))
 
 
 @triton.jit
@@ -47,16 +36,9 @@ def power(e):
 
 
 @triton.jit
-def scaled(w, e, DT: tl.constexpr, R: tl.constexpr):
-    """Divide by 2^(e − 127): magnitudes come below 2 (4 at the very top of the range).
-
-    A row with NaN or infinity becomes NaN; where it shares a tile with others (R > 1) it becomes zeros, which cannot reach them, and
-    `power(255)` makes its outputs NaN.
-    """
-    if R == 1:
-        return (w * power(254 - e)).to(DT)
-    bad = e == 255
-    return tl.where(bad, 0.0, w * power(tl.where(bad, 127, 254 - e))).to(DT)
+def scaled(w, e, DT: tl.constexpr):
+    """Divide by 2^(e − 127): magnitudes come below 2 (4 at the very top of the range). A row with NaN or infinity loses its numbers."""
+    return (w * power(254 - e)).to(DT)
 
 
 @triton.jit
@@ -72,46 +54,67 @@ def load_planes(p, offsets, plane):
 
 
 @triton.jit
-def right(ar, ai, fr, fi, nfi, CONJ: tl.constexpr, PREC: tl.constexpr):
-    """Multiply a complex tile by a DFT matrix (or its conjugate) from the right."""
-    ar = ar.to(fr.dtype)
-    ai = ai.to(fr.dtype)
+def load_matrix(p, M: tl.constexpr, N: tl.constexpr):
+    """Load an (M, N) matrix."""
+    return tl.load(p + tl.arange(0, M)[:, None] * N + tl.arange(0, N)[None, :])
+
+
+@triton.jit
+def beside(a, b):
+    """Return [a | b]."""
+    M: tl.constexpr = a.shape[0]
+    C: tl.constexpr = a.shape[1]
+    return tl.reshape(tl.permute(tl.join(a, b), (0, 2, 1)), (M, 2 * C))
+
+
+@triton.jit
+def above(a, b):
+    """Return [a; b]."""
+    M: tl.constexpr = a.shape[0]
+    C: tl.constexpr = a.shape[1]
+    return tl.reshape(tl.permute(tl.join(a, b), (2, 0, 1)), (2 * M, C))
+
+
+@triton.jit
+def left_and_right(z):
+    """Take [a | b] apart."""
+    M: tl.constexpr = z.shape[0]
+    C: tl.constexpr = z.shape[1] // 2
+    return tl.split(tl.permute(tl.reshape(z, (M, 2, C)), (0, 2, 1)))
+
+
+@triton.jit
+def upper_and_lower(z):
+    """Take [a; b] apart."""
+    M: tl.constexpr = z.shape[0] // 2
+    C: tl.constexpr = z.shape[1]
+    return tl.split(tl.permute(tl.reshape(z, (2, M, C)), (1, 2, 0)))
+
+
+@triton.jit
+def left_real(f, x, PREC: tl.constexpr):
+    """Multiply a real tile by a complex (M, K) matrix f from the left, in one product with [Re f; Im f] (2M, K)."""
+    return upper_and_lower(tl.dot(f, x, input_precision=PREC))
+
+
+@triton.jit
+def left(f, xr, xi, CONJ: tl.constexpr, PREC: tl.constexpr):
+    """Multiply a complex tile by f, given as [Re f; Im f], or by its conjugate, from the left."""
+    x = beside(xr.to(f.dtype), xi.to(f.dtype))
+    re, im = upper_and_lower(tl.dot(f, x, input_precision=PREC))
+    rr, ri = left_and_right(re)
+    ir, ii = left_and_right(im)
     if CONJ:
-        yr = tl.dot(ai, fi, tl.dot(ar, fr, input_precision=PREC), input_precision=PREC)
-        yi = tl.dot(ar, nfi, tl.dot(ai, fr, input_precision=PREC), input_precision=PREC)
+        return rr + ii, ri - ir
     else:
-        yr = tl.dot(ai, nfi, tl.dot(ar, fr, input_precision=PREC), input_precision=PREC)
-        yi = tl.dot(ai, fr, tl.dot(ar, fi, input_precision=PREC), input_precision=PREC)
-    return yr, yi
+        return rr - ii, ri + ir
 
 
 @triton.jit
-def left(fr, fi, nfi, ar, ai, CONJ: tl.constexpr, PREC: tl.constexpr):
-    """Multiply a complex tile by a symmetric DFT matrix (or its conjugate) from the left."""
-    ar = ar.to(fr.dtype)
-    ai = ai.to(fr.dtype)
+def right(xr, xi, f, CONJ: tl.constexpr, PREC: tl.constexpr):
+    """Multiply a complex tile by a symmetric f, given as [[Re f, Im f], [−Im f, Re f]], or by its conjugate, from the right."""
+    x = beside(xr.to(f.dtype), xi.to(f.dtype))
     if CONJ:
-        yr = tl.dot(fi, ai, tl.dot(fr, ar, input_precision=PREC), input_precision=PREC)
-        yi = tl.dot(nfi, ar, tl.dot(fr, ai, input_precision=PREC), input_precision=PREC)
+        return left_and_right(tl.dot(x, tl.trans(f), input_precision=PREC))
     else:
-        yr = tl.dot(nfi, ai, tl.dot(fr, ar, input_precision=PREC), input_precision=PREC)
-        yi = tl.dot(fr, ai, tl.dot(fi, ar, input_precision=PREC), input_precision=PREC)
-    return yr, yi
-
-
-@triton.jit
-def tile_dft(x, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC: tl.constexpr):
-    """Transform a real tile: outer DFT from the left, twiddles, inner DFT from the right."""
-    ar = tl.dot(f1r, x, input_precision=PREC)
-    ai = tl.dot(f1i, x, input_precision=PREC)
-    tr, ti = multiply(ar, ai, twr, twi)
-    return right(tr, ti, f2r, f2i, nf2i, False, PREC)
-
-
-@triton.jit
-def tile_inverse(pr, pi, f1r, f1i, twr, twi, f2r, f2i, nf2i, PREC: tl.constexpr):
-    """Return the real part of the inverse of `tile_dft`."""
-    vr, vi = right(pr, pi, f2r, f2i, nf2i, True, PREC)
-    ur, ui = multiply(vr, vi, twr, -twi)
-    y = tl.dot(tl.trans(f1r), ur.to(f1r.dtype), input_precision=PREC)
-    return tl.dot(tl.trans(f1i), ui.to(f1r.dtype), y, input_precision=PREC)
+        return left_and_right(tl.dot(x, f, input_precision=PREC))
