@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from hyenadna.models.config import HyenaConfig
+from hyenadna.ops.implicit_filter import implicit_filter
 
+# Longer filters are computed faster than they are worth keeping, in every layer: 256 MiB are 256 channels of 262,144 positions.
+_MOST_CACHED_BYTES = 2**28
+_PLAIN = (torch.Tensor, nn.Parameter)
 _FAST_DECAY, _SLOW_DECAY, _TARGET = 0.3, 1.5, 1e-2
 
 
-def positional_features(grid_len: int, length: int, emb_dim: int) -> torch.Tensor:
+def positional_features(
+    grid_len: int, length: int, emb_dim: int, *, device: torch.device | None = None
+) -> torch.Tensor:
     """Return the features of positions 0…length−1 on a grid of `grid_len`, float64, shape (length, emb_dim).
 
     Column 0 is t = i/(grid_len−1); the others are cos(f·w) and −sin(f·w) with w = 2πi/grid_len and
     `(emb_dim−1)/2` frequencies f from 1e-4 to their number − 1.
     """
     bands = (emb_dim - 1) // 2
-    position = torch.arange(length, dtype=torch.float64)[:, None]
-    frequency = torch.linspace(1e-4, bands - 1, bands, dtype=torch.float64)
+    position = torch.arange(length, dtype=torch.float64, device=device)[:, None]
+    frequency = torch.linspace(1e-4, bands - 1, bands, dtype=torch.float64, device=device)
     angle = frequency * (2 * math.pi * position / grid_len)
     return torch.cat([position / (grid_len - 1), torch.cos(angle), -torch.sin(angle)], dim=1)
 
@@ -36,10 +43,29 @@ def initial_decay(n_channels: int) -> torch.Tensor:
     return torch.linspace(log_target / _SLOW_DECAY, log_target / _FAST_DECAY, n_channels)
 
 
+class _Cached(NamedTuple):
+    """Filters, and what they were computed from: settings, and aliases of the weights, whose memory no other tensor can take then."""
+
+    settings: tuple[float, ...]
+    sources: tuple[torch.Tensor, ...]
+    versions: tuple[int, ...]
+    k: torch.Tensor
+
+    def holds(self, settings: tuple[float, ...], sources: tuple[torch.Tensor, ...]) -> bool:
+        """Say whether these are the filters of some settings, and no source was replaced, moved or written to."""
+        return settings == self.settings and all(
+            new.is_set_to(old) and new._version == version
+            for new, old, version in zip(sources, self.sources, self.versions, strict=True)
+        )
+
+
 class ImplicitFilter(nn.Module):
     """Filters of `hyena_order − 1` long convolutions, as a function of position.
 
     k(t) = (exp(−t·|δ|) + shift) · MLP(features(t)), with one learned sine frequency per hidden unit, shared by all layers.
+
+    In evaluation, without gradients, the filters of the last length are kept (up to 256 MiB) until a weight changes. Writing through
+    `tensor.data[…] = …`, which torch does not record, needs a call of `train()` or `eval()` afterwards.
     """
 
     decay: torch.Tensor
@@ -62,7 +88,9 @@ class ImplicitFilter(nn.Module):
         self.register_buffer("decay", initial_decay(channels))
         self.positions: nn.Parameter | None = None
         if config.filter_learned_positions:
-            self.positions = nn.Parameter(self._features(self.grid_len, torch.device("cpu")))
+            table = positional_features(self.grid_len, self.grid_len, self.emb_dim)
+            self.positions = nn.Parameter(table.float())
+        self._cached: _Cached | None = None
 
     def forward(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Evaluate the filters at positions 0…length−1.
@@ -70,31 +98,63 @@ class ImplicitFilter(nn.Module):
         Returns
         -------
         k : torch.Tensor
-            float32, shape (hyena_order − 1, D, length).
+            float32, shape (hyena_order − 1, D, length); not to be written to.
         bias : torch.Tensor
             Skip weights, shape (hyena_order − 1, D).
         """
-        device = self.freq.device
-        with torch.autocast(device.type, enabled=False):
-            z = (
-                self._features(length, device)
-                if self.positions is None
-                else self.positions[:length]
-            )
-            h = z.float()
-            for linear in list(self.linears)[:-1]:
-                h = torch.sin(self.freq.float() * _linear_fp32(h, linear))
-            k = _linear_fp32(h, self.linears[-1]).T
-            t = torch.arange(length, device=device, dtype=torch.float32) / (self.grid_len - 1)
-            k = k * (torch.exp(-self.decay.float().abs()[:, None] * t) + self.shift)
+        k = self._evaluate(length) if self._must_evaluate() else self._kept(length)
         shape = (self.n_convolutions, -1)
         return k.reshape(*shape, length), self.bias.float().reshape(shape)
 
-    def _features(self, length: int, device: torch.device) -> torch.Tensor:
-        return positional_features(self.grid_len, length, self.emb_dim).float().to(device)
+    def train(self, mode: bool = True) -> ImplicitFilter:
+        """Switch between training and evaluation, and forget the filters that were kept."""
+        self._cached = None
+        return super().train(mode)
 
+    def _evaluate(self, length: int) -> torch.Tensor:
+        *hidden, out = cast(list[nn.Linear], list(self.linears))
+        return implicit_filter(
+            self._features(length),
+            [layer.weight.float() for layer in hidden],
+            [layer.bias.float() for layer in hidden],
+            out.weight.float(),
+            self.freq.float(),
+            self.decay.float(),
+            self.shift,
+            self.grid_len,
+        )
 
-def _linear_fp32(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
-    assert isinstance(linear, nn.Linear)
-    bias = None if linear.bias is None else linear.bias.float()
-    return nn.functional.linear(x, linear.weight.float(), bias)
+    def _features(self, length: int) -> torch.Tensor:
+        if self.positions is not None:
+            return self.positions[:length].float()
+        device = self.freq.device
+        where = device if device.type in ("cuda", "meta") else None  # float64 is needed
+        return (
+            positional_features(self.grid_len, length, self.emb_dim, device=where)
+            .float()
+            .to(device)
+        )
+
+    def _must_evaluate(self) -> bool:
+        return self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+
+    def _kept(self, length: int) -> torch.Tensor:
+        """Return the filters that are kept, or evaluate and keep them."""
+        sources = (*self.linears.parameters(), self.freq, self.decay)
+        if self.positions is not None:
+            sources = (*sources, self.positions)
+        # Wrapped tensors have no memory to compare, those made in inference mode no version.
+        if any(type(t) not in _PLAIN or t.is_meta or t.is_inference() for t in sources):
+            return self._evaluate(length)
+        settings = (length, self.grid_len, self.shift)
+        if self._cached is None or not self._cached.holds(settings, sources):
+            self._cached = None
+            versions = tuple(t._version for t in sources)
+            k = self._evaluate(length)
+            if k.nbytes > _MOST_CACHED_BYTES:
+                return k
+            self._cached = _Cached(settings, tuple(t.detach() for t in sources), versions, k)
+        return self._cached.k
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_cached": None}

@@ -220,7 +220,7 @@ def _long_plan(
         na, nb = (64, 64) if length <= 524_288 else (128, 64)
     elif large and 262_144 < length <= 524_288:
         na, nb = 128, 32
-    elif length > most * 4096:
+    elif length > most * (2048 if exact else 4096):
         nm = 64
     while -(-length // (nm * na * nb)) > (64 if length <= 131_072 else most):
         nb *= 2

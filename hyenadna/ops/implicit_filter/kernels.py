@@ -66,7 +66,7 @@ def pieces(x, DT: tl.constexpr):
 @triton.jit
 def _rounded(x, DT: tl.constexpr):
     """Make the interpreter round to bfloat16, which it would only cut off; elsewhere return x."""
-    if _INTERPRETED and DT == tl.bfloat16:
+    if _INTERPRETED and tl.bfloat16 == DT:
         x = (x.to(tl.int32, bitcast=True) + 0x8000).to(tl.float32, bitcast=True)
     return x
 
@@ -172,13 +172,11 @@ def filter_forward(
     L, C, W, layers, blocks, step, shift,
     E: tl.constexpr, WP: tl.constexpr, T: tl.constexpr, CB: tl.constexpr,
 ):  # fmt: skip
-    """k (C, L): a program takes T positions and `blocks` blocks of CB channels."""
+    """Rows of k (C, L): a program takes T positions and `blocks` blocks of CB channels."""
     t = tl.program_id(0) * T + tl.arange(0, T)
     live = t < L
     o = tl.arange(0, WP)
-    phase = _phase(
-        layers, z_p, first_p, bias_p, freq_p, high_p, low_p, scale_p, t, live, W, E, WP
-    )
+    phase = _phase(layers, z_p, first_p, bias_p, freq_p, high_p, low_p, scale_p, t, live, W, E, WP)
     r, q = reduced(phase)
     h_high, h_low = pieces(sine_of(r, q), tl.float16)
     h_high = tl.trans(h_high)

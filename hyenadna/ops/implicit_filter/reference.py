@@ -9,7 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["implicit_filter_reference"]
 
-_CHUNK = 16_384
+# Positions at a time. On a CPU the hidden layers of a chunk then stay in its cache: at 262,144 positions and 256 channels two cores take
+# 0.16 s and 1.0 s with the gradients, in one piece 0.65 s and 1.9 s. A GPU wants fewer, larger kernels.
+_CPU_CHUNK, _CHUNK = 4096, 65_536
 
 
 def implicit_filter_reference(
@@ -22,14 +24,16 @@ def implicit_filter_reference(
     shift: float,
     grid_len: int,
     *,
-    chunk: int = _CHUNK,
+    chunk: int | None = None,
 ) -> torch.Tensor:
-    """Compute `implicit_filter` in the dtype of its arguments, `chunk` positions at a time.
+    """Compute `implicit_filter` in the dtype of its arguments, `chunk` positions at a time (None: as suits the device).
 
-    With gradients, chunks are computed again in the backward pass; filters of one chunk keep their hidden layers instead. Memory
-    beyond k: O(chunk · W · layers).
+    With gradients, several chunks are computed again in the backward pass, a single one keeps its hidden layers. Memory
+    beyond k: O(chunk · W · layers), and a second k while chunks with gradients are joined. When compiled, all is one chunk.
     """
     length = features.shape[0]
+    if chunk is None:
+        chunk = _CPU_CHUNK if features.device.type == "cpu" else _CHUNK
     parameters = (*weights, *biases, out_weight, freq, decay)
 
     def part(z: torch.Tensor, start: int) -> torch.Tensor:
@@ -41,7 +45,7 @@ def implicit_filter_reference(
     if torch.is_grad_enabled() and any(t.requires_grad for t in (features, *parameters)):
         parts = [
             checkpoint(part, z, start, use_reentrant=False, preserve_rng_state=False)
-            for z, start in zip(features.split(chunk), starts, strict=True)
+            for z, start in zip(torch.split(features, chunk), starts, strict=True)
         ]
         return torch.cat(parts, dim=1)
     k = out_weight.new_empty(out_weight.shape[0], length)

@@ -79,7 +79,9 @@ def forward(
     k = torch.empty(channels, length, dtype=torch.float32, device=z.device)
     if k.numel() == 0:
         return k
-    plan = plan or plan_filter(length, channels, width, device_limits(z.device).n_sm, backward=False)
+    plan = plan or plan_filter(
+        length, channels, width, device_limits(z.device).n_sm, backward=False
+    )
     with _on(z.device):
         packed = _pack(hidden, out, freq, plan, torch.float16)
         filter_forward[(plan.programs, plan.groups)](
