@@ -55,7 +55,7 @@ _FLOATS = (
     "mc_p",
     "mj_p",
 )
-_INTEGERS = ("exponent_p", "w_exponent_p", "share_exponent_p", "top_p", "filter_top_p", "share_top_p", "peak_p")  # fmt: skip
+_INTEGERS = ("exponent_p", "share_exponent_p", "top_p", "filter_top_p", "share_top_p", "peak_p")  # fmt: skip
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -208,13 +208,11 @@ def _tile_kernels(plan: TilePlan, dtype: torch.dtype, *, backward: bool) -> dict
             "spectrum": (tile_kernels.tile_spectrum, base),
         }
     limit = {"maxnreg": plan.registers} if plan.registers else {}
-    parts = {"backward, part 1": 1, "backward, part 2": 2} if plan.split else {"backward": 0}
-    kernels = {
-        name: (tile_kernels.tile_backward, walk | limit | {"PART": part})
-        for name, part in parts.items()
-    }
     working = tl.float32 if dtype == torch.float32 else tl.float16
-    return kernels | {"adjoint": (tile_kernels.tile_adjoint, base | {"DT": working})}
+    return {
+        "backward": (tile_kernels.tile_backward, walk | limit),
+        "adjoint": (tile_kernels.tile_adjoint, base | {"DT": working}),
+    }
 
 
 def _long_kernels(plan: LongPlan, dtype: torch.dtype, *, backward: bool) -> dict[str, Any]:

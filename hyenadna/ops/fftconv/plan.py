@@ -45,7 +45,7 @@ class TilePlan:
     """Rows that fit on chip, as (n1, n2) matrices; one pass over memory.
 
     A program walks over `walk` rows, loading `stages` − 1 rows ahead. `stacked` and `hoist` say how the kernels use registers
-    (tile_kernels.py), `registers` is the most that a thread gets. With `split`, the backward pass takes two kernels.
+    (tile_kernels.py), `registers` is the most that a thread gets.
     """
 
     n1: int
@@ -56,7 +56,6 @@ class TilePlan:
     stacked: bool
     hoist: bool
     registers: int | None
-    split: bool
 
     @property
     def length(self) -> int:
@@ -157,7 +156,7 @@ def plan_fftconv(
     if (reason := unplannable(length, dtype, limits)) is not None:
         raise ValueError(f"{reason}: use backend='torch'")
     exact = dtype == torch.float32
-    fits = 2048 if exact else 4096 if limits.shared_bytes < _HOPPER else _TILE_LIMIT
+    fits = 2048 if exact else 4096 if backward or limits.shared_bytes < _HOPPER else _TILE_LIMIT
     if length <= fits:
         return _tile_plan(batch, width, length, limits, exact=exact, backward=backward)
     return _long_plan(batch, width, length, limits, exact=exact, backward=backward)
@@ -174,9 +173,8 @@ def _tile_plan(
     # 128 rows take two groups of four warps: half the registers a thread.
     n1 = 128 if length > (2048 if backward and large else 4096) else 64
     n2 = max(_power_of_two(-(-length // n1)), 16)
-    split = backward and n1 * n2 > 4096
     # Long walks reuse tables and spectra, but there should be programs enough to fill the device several times over.
-    most = max(1, width * batch // (limits.n_sm * (4 if split else 8)))
+    most = max(1, width * batch // (limits.n_sm * 8))
     walk = min(
         16 if backward or n2 < 32 else 8 if n2 < 64 else 4,
         batch,
@@ -185,7 +183,7 @@ def _tile_plan(
     # What was measured fastest on an H100.
     smallest = n2 == 16
     stacked = not exact and n1 == 64 and n2 <= 32
-    stages = 1 if exact or not large or split else 3 if smallest and not backward else 2
+    stages = 1 if exact or not large else 3 if smallest and not backward else 2
     return TilePlan(
         n1=n1,
         n2=n2,
@@ -195,7 +193,6 @@ def _tile_plan(
         stacked=stacked,
         hoist=stacked and (smallest or not backward),
         registers=168 if stacked and smallest and backward and hopper else None,
-        split=split,
     )
 
 
@@ -221,7 +218,8 @@ def _long_plan(
     elif large and 262_144 < length <= 524_288:
         na, nb = 128, 32
     elif length > most * (2048 if exact else 4096):
-        nm = 64
+        # Inner rows of 1,024 are fastest, as long as that leaves 16 or more than 32 rows to the outer pass.
+        nm, nb = 64, 8 if 1_048_576 < length <= 2_097_152 else 16
     while -(-length // (nm * na * nb)) > (64 if length <= 131_072 else most):
         nb *= 2
     n1 = -(-length // (nm * na * nb))

@@ -185,8 +185,6 @@ def tile_backward(
     dv_p,
     share_p,
     dbias_p,
-    w_p,
-    w_exponent_p,
     spectrum_p,
     gain_p,
     f1_p,
@@ -204,7 +202,6 @@ def tile_backward(
     x1_d,
     v_b,
     v_d,
-    PART: tl.constexpr,
     GATED: tl.constexpr,
     N1: tl.constexpr,
     N2: tl.constexpr,
@@ -216,8 +213,6 @@ def tile_backward(
     """Gradients of the signals, and this program's share Σ conj(Ŵ)·Ĝ of the filter's spectrum, (programs, 2, N1, N2) float32, and of dbias.
 
     With HOIST twiddles and the filter's spectrum stay in registers, else they are loaded again wherever they are used.
-
-    PART 0 does all of it. The largest tiles have no registers for that: PART 1 computes dx0 and leaves Ŵ in w_p, PART 2 does the rest.
     """
     DT: tl.constexpr = spectrum_p.dtype.element_ty
     d = (tl.program_id(0) % D).to(tl.int64)
@@ -228,73 +223,57 @@ def tile_backward(
     if HOIST:
         twr, twi = load_planes(tw_p, n, N1 * N2)
         kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
-    if PART != 1:
-        sr = tl.zeros([N1, N2], tl.float32)
-        si = tl.zeros([N1, N2], tl.float32)
-        skip = 0.0
+    sr = tl.zeros([N1, N2], tl.float32)
+    si = tl.zeros([N1, N2], tl.float32)
+    skip = 0.0
     for i in tl.range(0, rows, num_stages=STAGES):
         b = first_row + i
         mask = n < tl.where(b < B, L, 0)
-        inside = n < tl.where(b < B, N1 * N2, 0)
         out = (b * D + d) * L + n
-        of_w = w_p + (b * D + d) * (2 * N1 * N2) + n
         at_v = v_p + b * v_b + d * v_d + n
         at_x1 = x1_p + b * x1_b + d * x1_d + n
         w = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
         if GATED:
             w *= tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
+        ew = exponent(w)
+        x = scaled(w, ew, DT)
+        if not HOIST:
+            twr, twi = load_planes(tw_p, n, N1 * N2)
+        zr, zi = _dft(x, tables, twr, twi, STACKED, PREC)
+        wr = zr.to(DT)
+        wi = zi.to(DT)
         g = tl.load(dy_p + b * dy_b + d * dy_d + n, mask=mask, other=0.0).to(tl.float32)
-        if PART != 2:
-            ew = exponent(w)
-            x = scaled(w, ew, DT)
-            # From here on w lives in half the registers.
-            w = x.to(tl.float32) * power(ew)
-            if not HOIST:
-                twr, twi = load_planes(tw_p, n, N1 * N2)
-            zr, zi = _dft(x, tables, twr, twi, STACKED, PREC)
-            wr = zr.to(DT)
-            wi = zi.to(DT)
-            if PART == 1:
-                tl.store(of_w, wr, mask=inside)
-                tl.store(of_w + N1 * N2, wi, mask=inside)
-                tl.store(w_exponent_p + b * D + d, ew, mask=b < B)
-            if GATED:
-                if not HOIST:
-                    kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
-                pr, pi = multiply(zr, zi, kr, ki)
-                y = _inverse(pr, pi, tables, twr, twi, STACKED, PREC) * (power(ew) * gain)
-                tl.store(dx0_p + out, (g * y).to(dx0_p.dtype.element_ty), mask=mask)
-        if PART != 1:
-            if GATED:
-                g *= tl.load(x0_p + b * x0_b + d * x0_d + n, mask=mask, other=0.0).to(tl.float32)
-            skip += tl.sum(tl.sum(g * w, axis=1), axis=0)
-            eg = exponent(g)
-            if not HOIST:
-                twr, twi = load_planes(tw_p, n, N1 * N2)
-            gr, gi = _dft(scaled(g, eg, DT), tables, twr, twi, STACKED, PREC)
-            if PART == 2:
-                ew = tl.load(w_exponent_p + b * D + d, mask=b < B, other=1)
-                wr = tl.load(of_w, mask=inside, other=0.0)
-                wi = tl.load(of_w + N1 * N2, mask=inside, other=0.0)
-            cr, ci = multiply(wr.to(tl.float32), -wi.to(tl.float32), gr, gi)
-            back = power(ew) * power(eg)
-            sr += cr * back
-            si += ci * back
+        if GATED:
             if not HOIST:
                 kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
-            qr, qi = multiply(gr, gi, kr, -ki)
-            dw = _inverse(qr, qi, tables, twr, twi, STACKED, PREC) * (power(eg) * gain)
-            if GATED:
-                v = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
-                x1 = tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
-                tl.store(dx1_p + out, (dw * v).to(dx1_p.dtype.element_ty), mask=mask)
-                dw *= x1
-            tl.store(dv_p + out, dw.to(dv_p.dtype.element_ty), mask=mask)
-    if PART != 1:
-        share = share_p + tl.program_id(0).to(tl.int64) * (2 * N1 * N2) + n
-        tl.store(share, sr)
-        tl.store(share + N1 * N2, si)
-        tl.store(dbias_p + tl.program_id(0), skip)
+            pr, pi = multiply(zr, zi, kr, ki)
+            y = _inverse(pr, pi, tables, twr, twi, STACKED, PREC) * (power(ew) * gain)
+            tl.store(dx0_p + out, (g * y).to(dx0_p.dtype.element_ty), mask=mask)
+            g *= tl.load(x0_p + b * x0_b + d * x0_d + n, mask=mask, other=0.0).to(tl.float32)
+        # x is w in half the registers.
+        skip += tl.sum(tl.sum(g * x.to(tl.float32) * power(ew), axis=1), axis=0)
+        eg = exponent(g)
+        if not HOIST:
+            twr, twi = load_planes(tw_p, n, N1 * N2)
+        gr, gi = _dft(scaled(g, eg, DT), tables, twr, twi, STACKED, PREC)
+        cr, ci = multiply(wr.to(tl.float32), -wi.to(tl.float32), gr, gi)
+        back = power(ew) * power(eg)
+        sr += cr * back
+        si += ci * back
+        if not HOIST:
+            kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
+        qr, qi = multiply(gr, gi, kr, -ki)
+        dw = _inverse(qr, qi, tables, twr, twi, STACKED, PREC) * (power(eg) * gain)
+        if GATED:
+            v = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
+            x1 = tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
+            tl.store(dx1_p + out, (dw * v).to(dx1_p.dtype.element_ty), mask=mask)
+            dw *= x1
+        tl.store(dv_p + out, dw.to(dv_p.dtype.element_ty), mask=mask)
+    share = share_p + tl.program_id(0).to(tl.int64) * (2 * N1 * N2) + n
+    tl.store(share, sr)
+    tl.store(share + N1 * N2, si)
+    tl.store(dbias_p + tl.program_id(0), skip)
 
 
 @triton.jit(do_not_specialize=["rounds"])

@@ -47,15 +47,12 @@ def backward(
     chunks = triton.cdiv(batch, plan.walk)
     shares = v.new_empty(chunks, width, 2, plan.n1, plan.n2, dtype=torch.float32)
     dbias = v.new_empty(chunks, width, dtype=torch.float32)
-    transforms = v.new_empty(batch if plan.split else 1, width, 2, plan.length, dtype=spectrum.dtype)
-    exponents = v.new_empty(batch if plan.split else 1, width, dtype=torch.int32)
     limit = {"maxnreg": plan.registers} if plan.registers else {}
-    for part in (1, 2) if plan.split else (0,):
-        tile_backward[(width * chunks,)](
-            dy, *present(v, x0, x1), v, *present(dv, dx0, dx1), dv, shares, dbias, transforms, exponents, spectrum, gain, *tables,
-            plan.walk, batch, width, length, *strides(dy, *present(v, x0, x1), v),
-            PART=part, GATED=x0 is not None, HOIST=plan.hoist, STAGES=plan.stages, **meta, **limit,
-        )  # fmt: skip
+    tile_backward[(width * chunks,)](
+        dy, *present(v, x0, x1), v, *present(dv, dx0, dx1), dv, shares, dbias, spectrum, gain, *tables,
+        plan.walk, batch, width, length, *strides(dy, *present(v, x0, x1), v),
+        GATED=x0 is not None, HOIST=plan.hoist, STAGES=plan.stages, **meta, **limit,
+    )  # fmt: skip
     tile_adjoint[(width,)](
         shares, dk, *tables, 1, width, length, chunks, math.sqrt(plan.length),
         DT=tl.float32 if spectrum.dtype == torch.float32 else tl.float16, **meta,

@@ -87,7 +87,7 @@ def forward(
         filter_forward[(plan.programs, plan.groups)](
             z, first, biases, freq, *packed, decay, k,
             length, channels, width, len(hidden), plan.blocks, 1.0 / (grid_len - 1), shift,
-            E=emb, WP=plan.width, T=plan.tile, CB=plan.block, num_warps=plan.num_warps,
+            E=emb, WP=plan.width, T=plan.tile, CB=plan.block, num_warps=plan.num_warps, num_stages=1,
         )  # fmt: skip
     return k
 
@@ -110,7 +110,7 @@ def backward(
         filter_backward[(plan.programs,)](
             dk, z, first, biases, freq, *packed, b_high, b_low, decay, dz, parts,
             length, channels, width, layers, plan.blocks, triton.cdiv(length, plan.tile), 1.0 / (grid_len - 1), shift,
-            E=emb, WP=plan.width, T=plan.tile, CB=plan.block, LEARNED=learned, num_warps=plan.num_warps,
+            E=emb, WP=plan.width, T=plan.tile, CB=plan.block, LEARNED=learned, num_warps=plan.num_warps, num_stages=1,
         )  # fmt: skip
     # phase = freq ∘ a, a = W·h + b; the kernel sums the gradient of the phase times h, and by itself. That of freq is then a product
     # with the weights: Σ_t dphase·a = Σ_j W_j·(Σ_t dphase·h_j) + b·Σ_t dphase.
