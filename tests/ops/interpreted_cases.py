@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from hyenadna.ops._backend import interpreted
 from hyenadna.ops.bench import Shape, gated_inputs
 from hyenadna.ops.fftconv import fftconv, fftconv_direct, gated_fftconv, resolve_backend
 from hyenadna.ops.fftconv.autograd import triton_fftconv
-from hyenadna.ops.fftconv.plan import DeviceLimits
+from hyenadna.ops.fftconv.plan import DeviceLimits, LongPlan, plan_fftconv
 from hyenadna.ops.fftconv.reference import gated_fftconv_reference
 from hyenadna.testing import assert_causal, assert_close, relative_error
 
@@ -126,6 +127,20 @@ class TestNumbers:
     def test_of_long_rows_equal_float64(self, length: int, dtype: torch.dtype, gated: bool) -> None:
         inputs, dy = _draw(length, dtype, width=2 if dtype == torch.float16 else 1)
         _check(_run, inputs if gated else inputs[2:], dy)
+
+    def test_are_right_after_a_middle_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Rows that need one would take the interpreter an hour; shorter ones can take it, too.
+        from hyenadna.ops.fftconv import triton_backend
+
+        def with_middle(batch, width, length, *args, **keywords):
+            plan = plan_fftconv(batch, width, 9001, *args, **keywords)
+            assert isinstance(plan, LongPlan)
+            plan = replace(plan, n1=2, m1=16, nm=16, nb=4, rows=4, tile=32)
+            assert plan.length >= length
+            return plan
+
+        monkeypatch.setattr(triton_backend, "plan_fftconv", with_middle)
+        _check(_run, *_draw(5000, torch.float16, batch=2))
 
     @pytest.mark.parametrize("length", [100, 1025])
     def test_are_right_in_bfloat16(self, length: int) -> None:

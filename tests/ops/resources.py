@@ -14,7 +14,6 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-
 from hyenadna.ops.fftconv import inner_kernels, outer_kernels, tile_kernels
 from hyenadna.ops.fftconv.launching import precision
 from hyenadna.ops.fftconv.plan import DeviceLimits, LongPlan, TilePlan, plan_fftconv

@@ -31,9 +31,7 @@ def _offsets(q, NA: tl.constexpr, NB: tl.constexpr, R: tl.constexpr):
 
 @triton.jit
 def _tables(fa_p, tw_p, fb_p, NA: tl.constexpr, C: tl.constexpr):
-    twr, twi = load_planes(
-        tw_p, tl.arange(0, NA)[:, None] * C + tl.arange(0, C)[None, :], NA * C
-    )
+    twr, twi = load_planes(tw_p, tl.arange(0, NA)[:, None] * C + tl.arange(0, C)[None, :], NA * C)
     return load_matrix(fa_p, 2 * NA, NA), load_matrix(fb_p, 2 * C, 2 * C), twr, twi
 
 
@@ -112,9 +110,7 @@ def inner_spectrum(
         alive = row < tl.where(live, height, 0)
         work = work_p + channel * (2 * plane)
         top = tl.load(top_p + channel)
-        xr, xi = _load(
-            work, plane, o, alive, exponent_p + channel * COUNT, top, NA, NB, T, SCALED
-        )
+        xr, xi = _load(work, plane, o, alive, exponent_p + channel * COUNT, top, NA, NB, T, SCALED)
         # Magnitudes are at most √N times the filter's largest, which float16 holds up to N = 2^30.
         zr, zi = _dft(xr, xi, fa, fb, twr, twi, PREC)
         _store(work, plane, o, alive, zr, zi)

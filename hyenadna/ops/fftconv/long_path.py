@@ -87,7 +87,7 @@ class _Run:
         signals = rows * (2 if backward else 1)
         # Largest exponents, gathered by maxima: they start at zero.
         self.tops = v.new_empty(signals + 3 * filters, dtype=torch.int32)
-        tops, of_filters, self.peaks, self.share_tops = self.tops.split([signals, *[filters] * 3])
+        tops, (of_filters, self.peaks, self.share_tops) = self.tops[:signals], self.tops[signals:].view(3, filters)  # fmt: skip
         work = v.new_empty(signals, 2, plan.length, dtype=working)
         exponents = v.new_empty(signals, plan.outer_tiles, dtype=torch.int32)
         scales = v.new_empty(signals, dtype=torch.float32)

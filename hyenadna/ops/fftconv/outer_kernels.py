@@ -116,7 +116,9 @@ def outer_forward(
         w = _signal(p_p + b * p_b + d * p_d, q_p + b * q_b + d * q_d, n, mask, skip, PAIR, SKIP)
         e = exponent(w)
         if DOT:
-            u = _signal(r_p + b * r_b + d * r_d, s_p + b * s_b + d * s_d, n, mask, skip, PAIR, False)
+            u = _signal(
+                r_p + b * r_b + d * r_d, s_p + b * s_b + d * s_d, n, mask, skip, PAIR, False
+            )
             dot = tl.sum(tl.sum(w * u, axis=1), axis=0)
             tl.store(dot_p + signal * TILES + t, dot, mask=live)
         x = scaled(w, e, DT)

@@ -166,6 +166,11 @@ def _power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
+def _suits(length: int, columns: int) -> bool:
+    n1 = -(-length // columns)
+    return n1 * columns <= 1.03 * length and not 16 < n1 <= 32
+
+
 def _tile_plan(
     batch: int, width: int, length: int, limits: DeviceLimits, *, exact: bool, backward: bool
 ) -> TilePlan:
@@ -183,7 +188,8 @@ def _tile_plan(
     # What was measured fastest on an H100.
     smallest = n2 == 16
     stacked = not exact and n1 == 64 and n2 <= 32
-    stages = 1 if exact or not large else 3 if smallest and not backward else 2
+    ahead = large and not exact and (hopper or not backward)
+    stages = 1 if not ahead else 3 if smallest and not backward else 2
     return TilePlan(
         n1=n1,
         n2=n2,
@@ -218,8 +224,8 @@ def _long_plan(
     elif large and 262_144 < length <= 524_288:
         na, nb = 128, 32
     elif length > most * (2048 if exact else 4096):
-        # Inner rows of 1,024 are fastest, as long as that leaves 16 or more than 32 rows to the outer pass.
-        nm, nb = 64, 8 if 1_048_576 < length <= 2_097_152 else 16
+        # Inner rows of 1,024 are fastest, if they bring little padding and no outer DFT of 32.
+        nm, nb = 64, next((nb for nb in (16, 8) if _suits(length, 64 * na * nb)), 4)
     while -(-length // (nm * na * nb)) > (64 if length <= 131_072 else most):
         nb *= 2
     n1 = -(-length // (nm * na * nb))

@@ -31,14 +31,13 @@ from hyenadna.ops.fftconv.transforms import (
 def _tables(f1_p, f2_p, N1: tl.constexpr, N2: tl.constexpr, STACKED: tl.constexpr):
     if STACKED:
         return load_matrix(f1_p, 2 * N1, N1), load_matrix(f2_p, 2 * N2, 2 * N2)
-    else:
-        return (
-            load_matrix(f1_p, N1, N1),
-            load_matrix(f1_p + N1 * N1, N1, N1),
-            load_matrix(f2_p, N2, N2),
-            load_matrix(f2_p + N2 * N2, N2, N2),
-            load_matrix(f2_p + 2 * N2 * N2, N2, N2),
-        )
+    return (
+        load_matrix(f1_p, N1, N1),
+        load_matrix(f1_p + N1 * N1, N1, N1),
+        load_matrix(f2_p, N2, N2),
+        load_matrix(f2_p + N2 * N2, N2, N2),
+        load_matrix(f2_p + 2 * N2 * N2, N2, N2),
+    )
 
 
 @triton.jit
@@ -48,16 +47,15 @@ def _dft(x, tables, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
         ar, ai = left_real(tables[0], x, PREC)
         tr, ti = multiply(ar, ai, twr, twi)
         return right(tr, ti, tables[1], False, PREC)
-    else:
-        f1r, f1i, f2r, f2i, nf2i = tables
-        ar = tl.dot(f1r, x, input_precision=PREC)
-        ai = tl.dot(f1i, x, input_precision=PREC)
-        tr, ti = multiply(ar, ai, twr, twi)
-        tr = tr.to(x.dtype)
-        ti = ti.to(x.dtype)
-        zr = tl.dot(ti, nf2i, tl.dot(tr, f2r, input_precision=PREC), input_precision=PREC)
-        zi = tl.dot(ti, f2r, tl.dot(tr, f2i, input_precision=PREC), input_precision=PREC)
-        return zr, zi
+    f1r, f1i, f2r, f2i, nf2i = tables
+    ar = tl.dot(f1r, x, input_precision=PREC)
+    ai = tl.dot(f1i, x, input_precision=PREC)
+    tr, ti = multiply(ar, ai, twr, twi)
+    tr = tr.to(x.dtype)
+    ti = ti.to(x.dtype)
+    zr = tl.dot(ti, nf2i, tl.dot(tr, f2r, input_precision=PREC), input_precision=PREC)
+    zi = tl.dot(ti, f2r, tl.dot(tr, f2i, input_precision=PREC), input_precision=PREC)
+    return zr, zi
 
 
 @triton.jit
@@ -69,15 +67,14 @@ def _inverse(pr, pi, tables, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr
         ur, ui = multiply(vr, vi, twr, -twi)
         u = above(ur.to(f1.dtype), ui.to(f1.dtype))
         return tl.dot(tl.trans(f1), u, input_precision=PREC)
-    else:
-        f1r, f1i, f2r, f2i, nf2i = tables
-        pr = pr.to(f1.dtype)
-        pi = pi.to(f1.dtype)
-        vr = tl.dot(pi, f2i, tl.dot(pr, f2r, input_precision=PREC), input_precision=PREC)
-        vi = tl.dot(pr, nf2i, tl.dot(pi, f2r, input_precision=PREC), input_precision=PREC)
-        ur, ui = multiply(vr, vi, twr, -twi)
-        y = tl.dot(tl.trans(f1r), ur.to(f1.dtype), input_precision=PREC)
-        return tl.dot(tl.trans(f1i), ui.to(f1.dtype), y, input_precision=PREC)
+    f1r, f1i, f2r, f2i, nf2i = tables
+    pr = pr.to(f1.dtype)
+    pi = pi.to(f1.dtype)
+    vr = tl.dot(pi, f2i, tl.dot(pr, f2r, input_precision=PREC), input_precision=PREC)
+    vi = tl.dot(pr, nf2i, tl.dot(pi, f2r, input_precision=PREC), input_precision=PREC)
+    ur, ui = multiply(vr, vi, twr, -twi)
+    y = tl.dot(tl.trans(f1r), ur.to(f1.dtype), input_precision=PREC)
+    return tl.dot(tl.trans(f1i), ui.to(f1.dtype), y, input_precision=PREC)
 
 
 @triton.jit(do_not_specialize=["rounds"])

@@ -61,9 +61,7 @@ def backward(
 
 
 def _setup(plan: TilePlan, v: torch.Tensor) -> tuple[Any, dict[str, Any]]:
-    tables = tile_tables(
-        plan.n1, plan.n2, working_dtype(v.dtype), v.device, stacked=plan.stacked
-    )
+    tables = tile_tables(plan.n1, plan.n2, working_dtype(v.dtype), v.device, stacked=plan.stacked)
     meta = {
         "N1": plan.n1,
         "N2": plan.n2,

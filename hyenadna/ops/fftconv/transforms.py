@@ -106,8 +106,7 @@ def left(f, xr, xi, CONJ: tl.constexpr, PREC: tl.constexpr):
     ir, ii = left_and_right(im)
     if CONJ:
         return rr + ii, ri - ir
-    else:
-        return rr - ii, ri + ir
+    return rr - ii, ri + ir
 
 
 @triton.jit
@@ -116,5 +115,4 @@ def right(xr, xi, f, CONJ: tl.constexpr, PREC: tl.constexpr):
     x = beside(xr.to(f.dtype), xi.to(f.dtype))
     if CONJ:
         return left_and_right(tl.dot(x, tl.trans(f), input_precision=PREC))
-    else:
-        return left_and_right(tl.dot(x, f, input_precision=PREC))
+    return left_and_right(tl.dot(x, f, input_precision=PREC))
