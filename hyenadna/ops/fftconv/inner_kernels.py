@@ -77,7 +77,7 @@ def _load_spectrum(p, plane, o, alive, top):
     return kr * shrink, ki * shrink
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "total", "height"])
 def inner_spectrum(
     work_p,
     exponent_p,
@@ -117,7 +117,7 @@ def inner_spectrum(
         tl.atomic_max(peak_p + channel, complex_exponent(zr, zi), mask=live, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "total", "B", "height"])
 def inner_product(
     work_p,
     spectrum_p,
@@ -168,7 +168,7 @@ def inner_product(
         tl.store(scale_p + signal, power(top) * gain, mask=live & (q == 0))
 
 
-@triton.jit(do_not_specialize=["channels"])
+@triton.jit(do_not_specialize=["channels", "total", "B", "height", "slab"])
 def inner_backward(
     work_p,
     spectrum_p,
@@ -251,7 +251,7 @@ def inner_backward(
         tl.atomic_max(share_top_p + channel, h, mask=live, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "total", "height"])
 def inner_adjoint(
     work_p,
     share_exponent_p,

@@ -83,16 +83,16 @@ class _Run:
         self.middle_tables = outer_tables(plan.nm, plan.nm, n3, tile, working, v.device, twist=False)  # fmt: skip
         self.inner_tables = inner_tables(plan.na, plan.nb, plan.rows, working, v.device)
 
-        rows, filters = plan.channels * self.batch, plan.channels
-        signals = rows * (2 if backward else 1)
+        rows, filters, slabs = plan.channels * self.batch, plan.channels, 2 if backward else 1
         # Largest exponents, gathered by maxima: they start at zero.
-        self.tops = v.new_empty(signals + 3 * filters, dtype=torch.int32)
-        tops, (of_filters, self.peaks, self.share_tops) = self.tops[:signals], self.tops[signals:].view(3, filters)  # fmt: skip
-        work = v.new_empty(signals, 2, plan.length, dtype=working)
-        exponents = v.new_empty(signals, plan.outer_tiles, dtype=torch.int32)
-        scales = v.new_empty(signals, dtype=torch.float32)
-        slabs = [_Slab(self.batch, *parts) for parts in zip(*(t.split(rows) for t in (work, exponents, tops, scales)), strict=True)]  # fmt: skip
-        self.signals, self.gradients = slabs[0], slabs[-1]
+        self.tops = v.new_empty(slabs * rows + 3 * filters, dtype=torch.int32)
+        tops = self.tops[: slabs * rows].view(slabs, rows)
+        of_filters, self.peaks, self.share_tops = self.tops[slabs * rows :].view(3, filters)
+        work = v.new_empty(slabs, rows, 2, plan.length, dtype=working)
+        exponents = v.new_empty(slabs, rows, plan.outer_tiles, dtype=torch.int32)
+        scales = v.new_empty(slabs, rows, dtype=torch.float32)
+        each = [_Slab(self.batch, work[i], exponents[i], tops[i], scales[i]) for i in range(slabs)]
+        self.signals, self.gradients = each[0], each[-1]
         self.filters = _Slab(
             1,
             v.new_empty(filters, 2, plan.length, dtype=working),

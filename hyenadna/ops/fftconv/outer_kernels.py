@@ -50,7 +50,7 @@ def _twiddles(column_p, tile_p, t, TILES: tl.constexpr, M: tl.constexpr, T: tl.c
     return multiply(jr, ji, cr[:, None], ci[:, None])
 
 
-@triton.jit(do_not_specialize=["first", "rows"])
+@triton.jit(do_not_specialize=["first", "rows", "total", "B", "D", "N1"])
 def outer_forward(
     p_p,
     q_p,
@@ -136,7 +136,7 @@ def outer_forward(
         tl.atomic_max(top_p + signal, e, mask=live, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["first", "rows"])
+@triton.jit(do_not_specialize=["first", "rows", "total", "B", "D", "N1"])
 def outer_inverse(
     work_p,
     scale_p,
@@ -199,7 +199,7 @@ def outer_inverse(
             tl.store(out_b_p + out, (y * g.to(tl.float32)).to(out_b_p.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "total", "N1"])
 def middle(
     work_p,
     exponent_p,

@@ -30,54 +30,60 @@ from hyenadna.ops.fftconv.transforms import (
 @triton.jit
 def _tables(f1_p, f2_p, N1: tl.constexpr, N2: tl.constexpr, STACKED: tl.constexpr):
     if STACKED:
-        return load_matrix(f1_p, 2 * N1, N1), load_matrix(f2_p, 2 * N2, 2 * N2)
-    return (
-        load_matrix(f1_p, N1, N1),
-        load_matrix(f1_p + N1 * N1, N1, N1),
-        load_matrix(f2_p, N2, N2),
-        load_matrix(f2_p + N2 * N2, N2, N2),
-        load_matrix(f2_p + 2 * N2 * N2, N2, N2),
-    )
+        tables = load_matrix(f1_p, 2 * N1, N1), load_matrix(f2_p, 2 * N2, 2 * N2)
+    else:
+        tables = (
+            load_matrix(f1_p, N1, N1),
+            load_matrix(f1_p + N1 * N1, N1, N1),
+            load_matrix(f2_p, N2, N2),
+            load_matrix(f2_p + N2 * N2, N2, N2),
+            load_matrix(f2_p + 2 * N2 * N2, N2, N2),
+        )
+    return tables
 
 
 @triton.jit
 def _dft(x, tables, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
     """Transform a real tile: outer DFT from the left, twiddles, inner DFT from the right."""
     if STACKED:
-        ar, ai = left_real(tables[0], x, PREC)
+        f1, f2 = tables
+        ar, ai = left_real(f1, x, PREC)
         tr, ti = multiply(ar, ai, twr, twi)
-        return right(tr, ti, tables[1], False, PREC)
-    f1r, f1i, f2r, f2i, nf2i = tables
-    ar = tl.dot(f1r, x, input_precision=PREC)
-    ai = tl.dot(f1i, x, input_precision=PREC)
-    tr, ti = multiply(ar, ai, twr, twi)
-    tr = tr.to(x.dtype)
-    ti = ti.to(x.dtype)
-    zr = tl.dot(ti, nf2i, tl.dot(tr, f2r, input_precision=PREC), input_precision=PREC)
-    zi = tl.dot(ti, f2r, tl.dot(tr, f2i, input_precision=PREC), input_precision=PREC)
+        zr, zi = right(tr, ti, f2, False, PREC)
+    else:
+        f1r, f1i, f2r, f2i, nf2i = tables
+        ar = tl.dot(f1r, x, input_precision=PREC)
+        ai = tl.dot(f1i, x, input_precision=PREC)
+        tr, ti = multiply(ar, ai, twr, twi)
+        tr = tr.to(x.dtype)
+        ti = ti.to(x.dtype)
+        zr = tl.dot(ti, nf2i, tl.dot(tr, f2r, input_precision=PREC), input_precision=PREC)
+        zi = tl.dot(ti, f2r, tl.dot(tr, f2i, input_precision=PREC), input_precision=PREC)
     return zr, zi
 
 
 @triton.jit
 def _inverse(pr, pi, tables, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
     """Return the real part of the inverse of `_dft`."""
-    f1 = tables[0]
+    DT: tl.constexpr = tables[0].dtype
     if STACKED:
-        vr, vi = right(pr, pi, tables[1], True, PREC)
+        f1, f2 = tables
+        vr, vi = right(pr, pi, f2, True, PREC)
         ur, ui = multiply(vr, vi, twr, -twi)
-        u = above(ur.to(f1.dtype), ui.to(f1.dtype))
-        return tl.dot(tl.trans(f1), u, input_precision=PREC)
-    f1r, f1i, f2r, f2i, nf2i = tables
-    pr = pr.to(f1.dtype)
-    pi = pi.to(f1.dtype)
-    vr = tl.dot(pi, f2i, tl.dot(pr, f2r, input_precision=PREC), input_precision=PREC)
-    vi = tl.dot(pr, nf2i, tl.dot(pi, f2r, input_precision=PREC), input_precision=PREC)
-    ur, ui = multiply(vr, vi, twr, -twi)
-    y = tl.dot(tl.trans(f1r), ur.to(f1.dtype), input_precision=PREC)
-    return tl.dot(tl.trans(f1i), ui.to(f1.dtype), y, input_precision=PREC)
+        y = tl.dot(tl.trans(f1), above(ur.to(DT), ui.to(DT)), input_precision=PREC)
+    else:
+        f1r, f1i, f2r, f2i, nf2i = tables
+        pr = pr.to(DT)
+        pi = pi.to(DT)
+        vr = tl.dot(pi, f2i, tl.dot(pr, f2r, input_precision=PREC), input_precision=PREC)
+        vi = tl.dot(pr, nf2i, tl.dot(pi, f2r, input_precision=PREC), input_precision=PREC)
+        ur, ui = multiply(vr, vi, twr, -twi)
+        y = tl.dot(tl.trans(f1r), ur.to(DT), input_precision=PREC)
+        y = tl.dot(tl.trans(f1i), ui.to(DT), y, input_precision=PREC)
+    return y
 
 
-@triton.jit(do_not_specialize=["rounds"])
+@triton.jit(do_not_specialize=["rounds", "D", "chunks"])
 def tile_spectrum(
     k_p,
     bias_p,
@@ -115,7 +121,7 @@ def tile_spectrum(
         tl.store(gain_p + d, power(e) * power(h) * root, mask=alive)
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "B", "D"])
 def tile_forward(
     x0_p,
     x1_p,
@@ -171,7 +177,7 @@ def tile_forward(
         tl.store(y_p + (b * D + d) * L + n, y.to(y_p.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "B", "D"])
 def tile_backward(
     dy_p,
     x0_p,
@@ -273,7 +279,7 @@ def tile_backward(
     tl.store(dbias_p + tl.program_id(0), skip)
 
 
-@triton.jit(do_not_specialize=["rounds"])
+@triton.jit(do_not_specialize=["rounds", "D", "chunks"])
 def tile_adjoint(
     share_p,
     dk_p,

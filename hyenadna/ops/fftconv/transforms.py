@@ -5,6 +5,8 @@ twiddles and spectra are applied in float32.
 
 A complex tile is a pair of real ones. Side by side (M, 2C) or stacked (2M, C) the two halves are one tile for one matrix product, and
 every thread keeps both parts of its numbers, so that taking the halves apart again moves nothing.
+
+Every function has one return statement, at its end: what follows a return inside an `if` is compiled, too.
 """
 
 from __future__ import annotations
@@ -105,14 +107,16 @@ def left(f, xr, xi, CONJ: tl.constexpr, PREC: tl.constexpr):
     rr, ri = left_and_right(re)
     ir, ii = left_and_right(im)
     if CONJ:
-        return rr + ii, ri - ir
-    return rr - ii, ri + ir
+        yr = rr + ii
+        yi = ri - ir
+    else:
+        yr = rr - ii
+        yi = ri + ir
+    return yr, yi
 
 
 @triton.jit
 def right(xr, xi, f, CONJ: tl.constexpr, PREC: tl.constexpr):
     """Multiply a complex tile by a symmetric f, given as [[Re f, Im f], [−Im f, Re f]], or by its conjugate, from the right."""
     x = beside(xr.to(f.dtype), xi.to(f.dtype))
-    if CONJ:
-        return left_and_right(tl.dot(x, tl.trans(f), input_precision=PREC))
-    return left_and_right(tl.dot(x, f, input_precision=PREC))
+    return left_and_right(tl.dot(x, tl.trans(f) if CONJ else f, input_precision=PREC))
