@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 # Instructions that move registers to local memory or back, and how many a backward kernel may have: what was found with Triton 3.6 and
 # 3.9, and some margin. Forward kernels have none.
-ALLOWED_SPILLS = {(90, 64): 110, (90, 128): 60}
+ALLOWED_SPILLS = {(90, 64): 200, (90, 128): 80}
 
 
 class Needs(NamedTuple):

@@ -6,6 +6,7 @@ refused, never replaced.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -118,7 +119,7 @@ def implicit_filter(
         dtype=features.dtype,
     )
     freq = freq.reshape(-1)
-    with torch.autocast(features.device.type, enabled=False):
+    with _no_autocast(features.device):
         if chosen == "torch":
             return implicit_filter_reference(
                 features, weights, biases, out_weight, freq, decay, shift, grid_len
@@ -130,6 +131,12 @@ def implicit_filter(
             *(t.contiguous() for t in tensors), float(shift), grid_len
         )
     return k
+
+
+def _no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    if device.type == "meta":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _unsuitable(

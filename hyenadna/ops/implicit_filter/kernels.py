@@ -19,14 +19,14 @@ _INTERPRETED = tl.constexpr(interpreted())
 
 @triton.jit
 def reduced(x):
-    """Return r in ±π/2 and q with x = q·π + r; beyond 1e6, where float32 holds no phase, r is merely bounded. NaN stays."""
+    """Return r in about ±π/2 and q with x = q·π + r; beyond 1e5, where float32 hardly holds a phase, r is merely bounded. NaN stays."""
     q = tl.floor(x * 0.31830988618379067 + 0.5)
     r = x - q * 3.140625
     r = r - q * 0.0009670257568359375
     r = r - q * 6.2771141529083251953e-07
     r = r - q * 1.2154201256553420762e-10
-    r = tl.maximum(r, -1.5708, propagate_nan=tl.PropagateNan.ALL)
-    return tl.minimum(r, 1.5708, propagate_nan=tl.PropagateNan.ALL), q.to(tl.int32)
+    r = tl.maximum(r, -1.58, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(r, 1.58, propagate_nan=tl.PropagateNan.ALL), q.to(tl.int32)
 
 
 @triton.jit
