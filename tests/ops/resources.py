@@ -71,15 +71,15 @@ class Resources(NamedTuple):
         Bytes of shared memory of one program.
     matrix_instructions : int
         In the PTX.
-    broken_descriptors : int
-        See `count_broken_descriptors`.
+    wrong_addresses : int
+        See `count_broken_descriptors` and `count_undefined_addresses`.
     """
 
     registers: int
     spills: int
     shared: int
     matrix_instructions: int
-    broken_descriptors: int
+    wrong_addresses: int
 
 
 def compile_kernel(
@@ -121,6 +121,11 @@ def compile_kernel(
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return inspect(compiled)
+
+
+def inspect(compiled: Any) -> Resources:
+    """Read what a compiled kernel needs."""
     registers, sass = _disassemble(compiled.asm["cubin"])
     return Resources(
         registers,
@@ -129,7 +134,7 @@ def compile_kernel(
         matrix_instructions=len(
             re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)", compiled.asm["ptx"])
         ),
-        broken_descriptors=count_broken_descriptors(sass),
+        wrong_addresses=count_broken_descriptors(sass) + count_undefined_addresses(sass),
     )
 
 
@@ -156,6 +161,31 @@ def count_broken_descriptors(sass: str) -> int:
         if low := re.search(r"\bUIADD3 (?:UR\d+|URZ), (UP\d), (UR\d+), \S+, URZ", line):
             low_words[low[1]] = low[2]
     return broken
+
+
+def count_undefined_addresses(sass: str) -> int:
+    """Count additions to matrix descriptors whose low word, the address, comes from a register that nothing was written to.
+
+    ptxas 12.8 does this to right operands of 16 columns: `IADD3 R2, P0, R2, 0x20, RZ` as R2's first use, or with the stack
+    pointer R1. The kernel reads shared memory at random addresses, and sometimes beyond its end.
+    """
+    written: set[str] = set()
+    wrong = 0
+    for line in sass.splitlines():
+        found = re.search(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d\s+)?([A-Z][\w.]*)\s+([^;]*)", line)
+        if not found:
+            continue
+        operation, operands = found[1], [part.strip() for part in found[2].split(",")]
+        if operation == "IADD3" and re.match(r"P\d", operands[1]):
+            read = re.match(r"-?(R\d+)", operands[2])
+            wrong += bool(read) and (read[1] == "R1" or read[1] not in written)
+        if first := re.match(r"R(\d+)\b", operands[0]):
+            size = re.search(r"\.(64|128)\b", operation)
+            count = 64 if operation.startswith("HGMMA") else int(size[1]) // 32 if size else 1
+            count = 2 if "WIDE" in operation or operation.startswith("CS2R") else count
+            count = 4 if operation.startswith(("LDSM", "HMMA")) else count
+            written |= {f"R{int(first[1]) + i}" for i in range(count)}
+    return wrong
 
 
 def _written(line: str) -> set[str]:

@@ -107,8 +107,8 @@ def test_kernels_fit_the_device(
             wrong.append(f"{name}: {need.spills} spills, {allowed} are allowed")
         if need.matrix_instructions == 0:
             wrong.append(f"{name}: no matrix instructions")
-        if need.broken_descriptors:
-            wrong.append(f"{name}: {need.broken_descriptors} broken descriptors")
+        if need.wrong_addresses:
+            wrong.append(f"{name}: {need.wrong_addresses} wrong addresses of matrices")
         if not 0 < need.registers <= 255:
             wrong.append(f"{name}: {need.registers} registers")
     assert not wrong, needs

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -22,15 +21,7 @@ pytestmark = pytest.mark.skipif(
 ALLOWED_SPILLS = {(90, 64): 200, (90, 128): 80}
 
 
-class Needs(NamedTuple):
-    registers: int
-    spills: int
-    shared: int
-    matrix_instructions: int
-    wrong_addresses: int
-
-
-def _resources() -> ModuleType:
+def _load() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
         "fftconv_resources", Path(__file__).with_name("resources.py")
     )
@@ -42,7 +33,10 @@ def _resources() -> ModuleType:
     return module
 
 
-def compile_kernel(name: str, width: int, capability: int, *, learned: bool, divisible: bool) -> Needs:  # fmt: skip
+resources = _load()
+
+
+def compile_kernel(name: str, width: int, capability: int, *, learned: bool, divisible: bool) -> Any:  # fmt: skip
     """Compile a kernel with the sizes of its plan; with `divisible`, lengths are multiples of 16."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -51,7 +45,6 @@ def compile_kernel(name: str, width: int, capability: int, *, learned: bool, div
     from hyenadna.ops.implicit_filter import kernels
     from hyenadna.ops.implicit_filter.triton_backend import plan_filter
 
-    resources = _resources()
     kernel = getattr(kernels, name)
     plan = plan_filter(2**20, 256, width, 132, backward=name == "filter_backward")
     constants: dict[str, Any] = {"E": 5, "WP": plan.width, "T": plan.tile, "CB": plan.block}
@@ -74,39 +67,7 @@ def compile_kernel(name: str, width: int, capability: int, *, learned: bool, div
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     options = {"num_warps": plan.num_warps, "num_stages": 1}
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    registers, sass = resources._disassemble(compiled.asm["cubin"])
-    return Needs(
-        registers,
-        len(re.findall(r"\b(?:LDL|STL)\b", sass)),
-        compiled.metadata.shared,
-        len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)", compiled.asm["ptx"])),
-        resources.count_broken_descriptors(sass) + count_undefined_addresses(sass),
-    )
-
-
-def count_undefined_addresses(sass: str) -> int:
-    """Count additions to matrix descriptors whose low word, the address, comes from a register that nothing was written to.
-
-    ptxas 12.8 does this to right operands of 16 columns: `IADD3 R2, P0, R2, 0x20, RZ` as R2's first use, or with the stack
-    pointer R1. The kernel reads shared memory at random addresses, and sometimes beyond its end.
-    """
-    written: set[str] = set()
-    wrong = 0
-    for line in sass.splitlines():
-        found = re.search(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d\s+)?([A-Z][\w.]*)\s+([^;]*)", line)
-        if not found:
-            continue
-        operation, operands = found[1], [part.strip() for part in found[2].split(",")]
-        if operation == "IADD3" and re.match(r"P\d", operands[1]):
-            read = re.match(r"-?(R\d+)", operands[2])
-            wrong += bool(read) and (read[1] == "R1" or read[1] not in written)
-        if first := re.match(r"R(\d+)\b", operands[0]):
-            size = re.search(r"\.(64|128)\b", operation)
-            count = 64 if operation.startswith("HGMMA") else int(size[1]) // 32 if size else 1
-            count = 2 if "WIDE" in operation or operation.startswith("CS2R") else count
-            count = 4 if operation.startswith(("LDSM", "HMMA")) else count
-            written |= {f"R{int(first[1]) + i}" for i in range(count)}
-    return wrong
+    return resources.inspect(compiled)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +78,7 @@ def test_kernels_fit_the_device(
     capability: int, width: int, divisible: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    limit = _resources().LIMITS[capability].shared_bytes
+    limit = resources.LIMITS[capability].shared_bytes
     cases = [("filter_forward", False), ("filter_backward", True), ("filter_backward", False)]
     for name, learned in cases if capability == 90 else cases[:2]:
         needs = compile_kernel(name, width, capability, learned=learned, divisible=divisible)
@@ -143,6 +104,6 @@ def test_undefined_addresses_are_found() -> None:
         /*05a0*/                   SGXT.U32 R13, R13, 0xe ;
         /*0660*/                   IADD3 R13, P0, R13, 0x80, RZ ;
     """
-    assert count_undefined_addresses(sass) == 2
-    assert count_undefined_addresses(sass.replace("P0, R2", "P0, R1").replace(", R1,", ", R5,")) == 2  # fmt: skip
-    assert count_undefined_addresses("\n".join(sass.splitlines()[-3:])) == 0
+    assert resources.count_undefined_addresses(sass) == 2
+    assert resources.count_undefined_addresses(sass.replace("P0, R2", "P0, R1").replace(", R1,", ", R5,")) == 2  # fmt: skip
+    assert resources.count_undefined_addresses("\n".join(sass.splitlines()[-3:])) == 0
