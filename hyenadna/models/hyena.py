@@ -13,6 +13,8 @@ from torch import nn
 from hyenadna.models.config import HyenaConfig
 from hyenadna.models.filter import ImplicitFilter
 from hyenadna.ops.fftconv import fftconv, gated_fftconv
+from hyenadna.ops.linear import Linear, linear_gelu
+from hyenadna.ops.short_conv import short_conv
 
 
 class HyenaOperator(nn.Module):
@@ -28,7 +30,7 @@ class HyenaOperator(nn.Module):
         width = config.d_model
         self.order = config.hyena_order
         projected = width * (self.order + 1)
-        self.in_proj = nn.Linear(width, projected)
+        self.in_proj = Linear(width, projected)
         self.short_conv = nn.Conv1d(
             projected,
             projected,
@@ -37,7 +39,7 @@ class HyenaOperator(nn.Module):
             padding=config.short_kernel_size - 1,
         )
         self.filter = ImplicitFilter(config)
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, L, D) to (B, L, D)."""
@@ -45,11 +47,19 @@ class HyenaOperator(nn.Module):
         k, bias = cast(tuple[torch.Tensor, torch.Tensor], self.filter(length))
         # One copy to channel-first: the convolutions below read rows along L.
         projected = self.in_proj(x).transpose(1, 2).contiguous()
-        *gates, v = self.short_conv(projected)[..., :length].chunk(self.order + 1, dim=1)
+        *gates, v = self._smooth(projected).chunk(self.order + 1, dim=1)
+        # Of one filter, squeeze: the gradient of an index would be a copy of it among zeros.
+        filters = [k.squeeze(0)] if len(k) == 1 else k.unbind()
         for j in range(self.order - 2):
-            v = fftconv(gates[self.order - 1 - j] * v, k[j], bias[j])
-        y = gated_fftconv(gates[0], gates[1], v, k[-1], bias[-1])
+            v = fftconv(gates[self.order - 1 - j] * v, filters[j], bias[j])
+        y = gated_fftconv(gates[0], gates[1], v, filters[-1], bias[-1])
         return cast(torch.Tensor, self.out_proj(y.transpose(1, 2)))
+
+    def _smooth(self, projected: torch.Tensor) -> torch.Tensor:
+        layer = self.short_conv
+        if type(layer) is nn.Conv1d:
+            return short_conv(projected, layer.weight, layer.bias)
+        return cast(torch.Tensor, layer(projected)[..., : projected.shape[-1]])  # an adapter's
 
 
 class MLP(nn.Module):
@@ -57,13 +67,12 @@ class MLP(nn.Module):
 
     def __init__(self, config: HyenaConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.d_model, config.inner_dim)
-        self.fc2 = nn.Linear(config.inner_dim, config.d_model)
+        self.fc1 = Linear(config.d_model, config.inner_dim)
+        self.fc2 = Linear(config.inner_dim, config.d_model)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, L, D) to (B, L, D)."""
-        hidden = nn.functional.gelu(self.fc1(x), approximate="tanh")
-        return cast(torch.Tensor, self.fc2(hidden))
+        return cast(torch.Tensor, self.fc2(linear_gelu(self.fc1, x)))
 
 
 class HyenaBlock(nn.Module):

@@ -53,9 +53,8 @@ def _causal_convolution(w: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         n, length, w.device, torch.complex128 if w.dtype == torch.float64 else torch.complex64
     )
     spectrum = torch.fft.fft(w * theta, n=n) * torch.fft.fft(k * theta, n=n)
-    tail: torch.Tensor = torch.fft.ifft(spectrum)[..., :length]
-    # Re(conj(θ) · z) without forming the imaginary part.
-    return tail.real * theta.real + tail.imag * theta.imag
+    tail: torch.Tensor = torch.fft.ifft(spectrum)[..., :length] * theta.conj_physical()
+    return tail.real
 
 
 def _working_dtype(*tensors: torch.Tensor) -> torch.dtype:

@@ -1,0 +1,85 @@
+"""Linear layers on a CPU through oneDNN, which torch uses for float32 only in compiled code; elsewhere they are torch's own.
+
+On an AMD EPYC with AVX-512 (2 cores) float32 products reach 440 GFLOP/s this way, against 190 by `torch.nn.functional.linear`; on
+processors where both are as fast, nothing is lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import gelu
+
+__all__ = ["Linear", "linear_gelu"]
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, faster on CPUs; parameters and results are the same, but for the order of summation."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (…, K) to (…, M)."""
+        if not _takes(input, self.weight):
+            return super().forward(input)
+        if torch.is_grad_enabled():
+            product: torch.Tensor = _Product.apply(input, self.weight, self.bias)
+            return product
+        return _product(input, self.weight, self.bias)
+
+
+def linear_gelu(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return gelu(layer(x)) in its tanh form, in one step where nothing has to be kept for gradients."""
+    if type(layer) is Linear and not torch.is_grad_enabled() and _takes(x, layer.weight):
+        return _product(x, layer.weight, layer.bias, activation=("gelu", [], "tanh"))
+    return gelu(layer(x), approximate="tanh")
+
+
+def _takes(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Say whether oneDNN computes this product."""
+    return (
+        x.device.type == weight.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() > 0
+        and type(x) in (torch.Tensor, nn.Parameter)
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _product(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    activation: tuple[str, list[Any], str] = ("none", [], ""),
+) -> torch.Tensor:
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
+    return product
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:  # fmt: skip
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (dy,) = gradients
+        x, weight = ctx.saved_tensors
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        rows_y, rows_x = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
+        dx = _product(rows_y, weight.t(), None).view(x.shape) if need_x else None
+        dweight = None
+        if need_weight:
+            # A long sum for few results: the narrower side as rows is up to twice as fast.
+            if rows_x.shape[1] <= rows_y.shape[1]:
+                dweight = _product(rows_x.t(), rows_y.t(), None).t()
+            else:
+                dweight = _product(rows_y.t(), rows_x.t(), None)
+        return dx, dweight, rows_y.sum(0) if need_bias else None
