@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hyenadna.cli import bench, datasets
+from hyenadna.cli import bench, bench_step, datasets
 from hyenadna.errors import HyenaDNAError
+from hyenadna.ops.memory import keep_freed_memory
 
 __all__ = ["app", "main", "run"]
 
@@ -68,6 +69,7 @@ for _verb, _summary in _VERBS.items():
     app.command(_verb, short_help=_summary, context_settings=_settings)(getattr(_module, _verb))
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(bench.app, name="bench")
+bench.app.command("step")(bench_step.step)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -115,4 +117,5 @@ def run() -> None:
     # their time slices away, and a step of 70 ms was seen to take seconds. Read when torch is loaded.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    keep_freed_memory()
     sys.exit(main())

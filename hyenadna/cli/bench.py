@@ -26,12 +26,14 @@ _Result = TypeVar("_Result")
 _K = 1024
 _GPU_LENGTHS = (*(_K << i for i in range(11)), 4 * _K * _K)  # 1K … 1M, 4M
 _HEAD_DIM = 64
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _PARTS = {"forward": "forward", "forward_backward": "fwd+bwd"}
 
 _Lengths = Annotated[str | None, typer.Option(help="Lengths, separated by commas; 1K is 1,024, 1M is 1,048,576.")]  # fmt: skip
-_Json = Annotated[str | None, typer.Option("--json", help="JSON to write; - for standard output.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", help="JSON to write; - for standard output.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 _Backend = Annotated[str, typer.Option(help="auto, triton or torch.")]
 _Dtype = Annotated[str, typer.Option(help="bf16, fp16 or fp32.")]
 _Elements = Annotated[int | None, typer.Option(min=1, help="About so many B x D x L (default: 2^27 on a GPU, 2^20 on a CPU).")]  # fmt: skip
@@ -39,24 +41,24 @@ _Tokens = Annotated[int | None, typer.Option(min=1, help="Tokens B x L (default:
 _Width = Annotated[int | None, typer.Option(min=1, help="Channels D (default: 768 up to 32K, fewer beyond).")]  # fmt: skip
 _HeadsWidth = Annotated[int, typer.Option(min=1, help="Channels D, in heads of 64.")]
 _Batch = Annotated[int | None, typer.Option(min=1, help="Sequences at once.")]
-_Repeats = Annotated[int | None, typer.Option(min=1, help="Calls that are timed (default: 30 on a GPU, 3 on a CPU).")]  # fmt: skip
+RepeatsOption = Annotated[int | None, typer.Option(min=1, help="Calls that are timed (default: 30 on a GPU, 3 on a CPU).")]  # fmt: skip
 _Torch = Annotated[bool, typer.Option("--torch/--no-torch", help="Measure plain torch, too, where it is not the backend.")]  # fmt: skip
-_Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing JSON.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing JSON.")]
 
 
 @app.command("fftconv")
 def fftconv(
     lengths: _Lengths = None,
-    json_path: _Json = None,
-    device: _Device = "auto",
+    json_path: JsonOption = None,
+    device: DeviceOption = "auto",
     backend: _Backend = "auto",
     elements: _Elements = None,
     width: _Width = None,
     batch: _Batch = None,
     dtype: _Dtype = "bf16",
-    repeats: _Repeats = None,
+    repeats: RepeatsOption = None,
     with_torch: _Torch = True,
-    force: _Force = False,
+    force: ForceOption = False,
 ) -> None:
     """Measure the gated long convolution, forward and with all five gradients.
 
@@ -93,13 +95,13 @@ def fftconv(
         for part, words in _PARTS.items():
             cells[f"{words} ms"] = _number(_median(mine, part), ".3f")
             if plan.on_gpu:
-                over = _over(_median(mine, part), row["floor_ms"][part])
-                row["times_floor"][part] = over
-                cells[f"{words} x floor"] = _number(over, ".2f")
+                ratio = over(_median(mine, part), row["floor_ms"][part])
+                row["times_floor"][part] = ratio
+                cells[f"{words} x floor"] = _number(ratio, ".2f")
         for part, words in _PARTS.items() if with_torch else ():
             cells[f"torch {words} ms"] = _number(_median(plain, part), ".3f")
         for part, words in _PARTS.items() if with_torch else ():
-            row["speed_up"][part] = _over(_median(plain, part), _median(mine, part))
+            row["speed_up"][part] = over(_median(plain, part), _median(mine, part))
             cells[f"speed-up {words}"] = _number(row["speed_up"][part], ".2f")
         for part, words in _PARTS.items() if plan.on_gpu else ():
             extra = mine[part].extra_memory if mine else None
@@ -115,15 +117,15 @@ def fftconv(
 @app.command("attention")
 def attention(
     lengths: _Lengths = None,
-    json_path: _Json = None,
-    device: _Device = "auto",
+    json_path: JsonOption = None,
+    device: DeviceOption = "auto",
     backend: _Backend = "auto",
     tokens: _Tokens = None,
     width: _HeadsWidth = 768,
     batch: _Batch = None,
     dtype: _Dtype = "bf16",
-    repeats: _Repeats = None,
-    force: _Force = False,
+    repeats: RepeatsOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Measure causal attention against the gated long convolution at the same tokens and width.
 
@@ -163,7 +165,7 @@ def attention(
             best = min(times, key=times.__getitem__, default=None)
             ms = times.get(best or "")
             row["best"][part] = best
-            row["ratio"][part] = _over(ms, _median(mine, part))
+            row["ratio"][part] = over(ms, _median(mine, part))
             cells[f"{words} attention ms"] = _number(ms, ".3f") + (f" {best}" if best else "")
             cells[f"{words} hyena ms"] = _number(_median(mine, part), ".3f")
             cells[f"{words} ratio"] = _number(row["ratio"][part], ".2f")
@@ -206,8 +208,8 @@ def _prepare(
 
     if json_path is not None:
         check_output(json_path, force=force, folder=False)
-    if dtype not in _DTYPES:
-        raise ConfigError(f"--dtype {dtype} is unknown; expected {', '.join(_DTYPES)}")
+    if dtype not in DTYPES:
+        raise ConfigError(f"--dtype {dtype} is unknown; expected {', '.join(DTYPES)}")
     chosen = None if lengths is None else _parse_lengths(lengths)
     where = choose_device(device)
     on_gpu = where.type == "cuda"
@@ -217,7 +219,7 @@ def _prepare(
     return _Plan(
         where,
         resolve_backend(backend, where),
-        getattr(torch, _DTYPES[dtype]),
+        getattr(torch, DTYPES[dtype]),
         chosen or defaults[0 if on_gpu else 1],
         repeats or (30 if on_gpu else 3),
         json_path,
@@ -284,6 +286,10 @@ def _measure_attention(plan: _Plan, shape: Shape, kernel: str) -> Measurement | 
 
 
 def _attempt(plan: _Plan, shape: Shape, what: str, work: Callable[[], _Result]) -> _Result | None:
+    return attempt(plan.device, f"{_title(shape)}: {what}", work)
+
+
+def attempt(device: torch.device, what: str, work: Callable[[], _Result]) -> _Result | None:
     """Run one measurement; None, said on stderr, where memory is short or a backend refuses the shape."""
     from hyenadna.errors import BackendUnavailableError
     from hyenadna.ops.bench import is_out_of_memory, release_memory
@@ -291,25 +297,30 @@ def _attempt(plan: _Plan, shape: Shape, what: str, work: Callable[[], _Result]) 
     try:
         return work()
     except BackendUnavailableError as error:
-        _say(shape, str(error))
+        typer.echo(f"{what}: {error}", err=True)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        _say(shape, f"{what}: out of memory")
+        typer.echo(f"{what}: out of memory", err=True)
     finally:
-        release_memory(plan.device)
+        release_memory(device)
     return None
 
 
+def _title(shape: Shape) -> str:
+    return f"L={shape.L:,} (B={shape.B:,}, D={shape.D:,})"
+
+
 def _say(shape: Shape, words: str) -> None:
-    typer.echo(f"L={shape.L:,} (B={shape.B:,}, D={shape.D:,}): {words}", err=True)
+    typer.echo(f"{_title(shape)}: {words}", err=True)
 
 
 def _median(found: Measurement | None, part: str) -> float | None:
     return None if found is None else found[part].median_ms
 
 
-def _over(one: float | None, other: float | None) -> float | None:
+def over(one: float | None, other: float | None) -> float | None:
+    """Return a ratio where both numbers are known."""
     return one / other if one and other else None
 
 
@@ -330,20 +341,18 @@ def _finish(
     note: str,
 ) -> None:
     """Print the table, write the JSON, and leave with 1 where a number is missing."""
-    from datetime import datetime, timezone
-
-    from hyenadna.io.atomic import open_output
     from hyenadna.ops.bench import TOLERANCES
 
     dtype = str(plan.dtype).removeprefix("torch.")
     if plan.json_path != "-":
-        _print_table(table)
-        typer.echo(f"{plan.backend}, {dtype}, {_device_name(plan)}; median of {plan.repeats}{note}")
+        print_table(table)
+        typer.echo(
+            f"{plan.backend}, {dtype}, {device_name(plan.device)}; median of {plan.repeats}{note}"
+        )
     if plan.json_path is not None:
         document = {
             "benchmark": name,
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "device": _device_name(plan),
+            "device": device_name(plan.device),
             "backend": plan.backend,
             "dtype": dtype,
             "repeats": plan.repeats,
@@ -351,46 +360,71 @@ def _finish(
             "tolerances": TOLERANCES[plan.dtype],
             **more,
             "rows": rows,
-            **_environment(),
+            **environment(),
         }
-        with open_output(plan.json_path, force=plan.force) as handle:
-            handle.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        write_json(plan.json_path, document, force=plan.force)
     if any(not row["backend"] or None in row.get("ratio", {}).values() for row in rows):
         raise typer.Exit(1)
 
 
-def _print_table(rows: list[dict[str, str]]) -> None:
+def write_json(path: str, document: dict[str, Any], *, force: bool) -> None:
+    """Write a benchmark's record with the date."""
+    from datetime import datetime, timezone
+
+    from hyenadna.io.atomic import open_output
+
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with open_output(path, force=force) as handle:
+        handle.write(json.dumps({"date": date, **document}, indent=2, allow_nan=False) + "\n")
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Print rows by their columns, the error last."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     titles = list(dict.fromkeys(title for row in rows for title in row if title != "error of y"))
+    titles += ["error of y"] if any("error of y" in row for row in rows) else []
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for title in (*titles, "error of y"):
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(row.get(title, "-") for title in (*titles, "error of y")))
+        table.add_row(*(row.get(title, "-") for title in titles))
     # Wide enough for every digit, on a narrow terminal and in a pipe alike.
     console = Console(highlight=False)
     console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)  # fmt: skip
     console.print(table)
 
 
-def _device_name(plan: _Plan) -> str:
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or of the processor."""
+    import platform
+
     import torch
 
-    return torch.cuda.get_device_name(plan.device) if plan.on_gpu else "CPU"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as info:
+            names = [
+                line.split(":", 1)[1].strip() for line in info if line.startswith("model name")
+            ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or "CPU"
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """Return versions, hardware, commit and command."""
     import subprocess
     from importlib.metadata import distributions
 
     import torch
 
-    from hyenadna.training.run_folder import environment
+    from hyenadna.training import run_folder
 
-    found = environment()
+    found = run_folder.environment()
     triton = [one.version for one in distributions(name="triton")]
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:

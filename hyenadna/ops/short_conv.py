@@ -41,7 +41,7 @@ def short_conv(
     )
     if plain:
         return _forward(x, weight, bias)
-    y: torch.Tensor = _ShortConv.apply(x, weight, bias)
+    y: torch.Tensor = _ShortConv.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return y
 
 
