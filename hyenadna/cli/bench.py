@@ -398,21 +398,10 @@ def print_table(rows: list[dict[str, str]]) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a GPU, or of the processor."""
-    import platform
-
+    """Return the name of a GPU; a CPU's is in the record's `hardware`."""
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        with open("/proc/cpuinfo") as info:
-            names = [
-                line.split(":", 1)[1].strip() for line in info if line.startswith("model name")
-            ]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or "CPU"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def environment() -> dict[str, Any]:

@@ -51,8 +51,8 @@ def step(
     """Measure whole models: forward pass, forward and backward, and a full training step with AdamW, in tokens per second.
 
     Logits and gradients are first held against the reference in float32; a model that differs gets no speed, and the exit status is 1.
-    The reference is the arithmetic of the published stand-alone code in plain torch. On a CPU it runs in a process of its own with the C
-    library's usual allocator, as that code does.
+    The reference is the arithmetic of the published stand-alone code in plain torch. On a CPU it runs in float32, in a process of its
+    own with the C library's usual allocator, as that code does.
 
     \b
     Examples

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -94,6 +94,7 @@ def score_sequences(
     batch_size: BatchSize = "auto",
     window: int | None = None,
     stride: int | None = None,
+    half: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[SequenceScore]:
     """Score sequences under a causal language model, one result per sequence, in their order.
@@ -120,6 +121,9 @@ def score_sequences(
     stride
         Distance of window starts, 1 … window − 1, by default half the window. A base beyond the first window is scored
         with at least ``window − stride`` bases before it.
+    half
+        Compute matrix products in bfloat16 (convolutions, norms and probabilities stay in float32): faster on GPUs and on processors
+        with AVX-512 BF16 or AMX. Scores then change by about 1e-3 nats per base, and with the batch.
     progress
         Called with the number of bases dealt with since the last call, each strand counted.
 
@@ -166,7 +170,7 @@ def score_sequences(
         raise ConfigError(
             f"batch_size is {batch_size!r}; expected 'auto' or a number of at least 1"
         )
-    scorer = _Scorer(model, tokenizer, batch_size, window, stride, rc, progress)
+    scorer = _Scorer(model, tokenizer, batch_size, window, stride, rc, half, progress)
     return scorer.run(sequences)
 
 
@@ -240,6 +244,7 @@ class _Scorer:
         window: int,
         stride: int,
         rc: bool,
+        half: bool,
         progress: Callable[[int], None] | None,
     ) -> None:
         self.model = model
@@ -249,6 +254,7 @@ class _Scorer:
         self.max_tokens = automatic_batch_tokens(model.config, self.device)
         self.window, self.stride = window, stride
         self.n_strands = 2 if rc else 1
+        self.half = half
         self.progress = progress
         self.is_target = np.zeros(256, dtype=np.bool_)
         self.is_target[list(tokenizer.base_token_ids)] = True
@@ -336,7 +342,7 @@ class _Scorer:
         for row, piece in zip(scored, batch, strict=True):
             row[: piece.first] = False
         token_ids = torch.from_numpy(stacked).to(self.device)
-        with torch.inference_mode(), _evaluating(self.model), _full_precision(self.device):
+        with torch.inference_mode(), _evaluating(self.model), self._precision():
             logits = self.model(token_ids)[:, :-1]
             if logits.dtype != torch.float64:
                 logits = logits.float()
@@ -345,6 +351,11 @@ class _Scorer:
             keep = torch.from_numpy(scored[:, 1:]).to(self.device)
             totals: list[float] = torch.where(keep, log_p, 0.0).sum(dim=1).tolist()
         return totals
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.half:
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return _full_precision(self.device)
 
     def _report(self, n_bases: int) -> None:
         if self.progress is not None:
@@ -364,7 +375,8 @@ def _name_and_letters(item: str | tuple[str, str] | HasSequence, number: int) ->
 def _evaluating(model: nn.Module) -> Iterator[None]:
     """Switch dropout off for a moment; every module gets back the mode that it had."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    if training:  # where nothing changes, filters that are kept stay valid
+        model.eval()
     try:
         yield
     finally:

@@ -21,33 +21,41 @@ class Linear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (…, K) to (…, M)."""
-        if not _takes(x, self.weight):
+        dtype = _dtype(x, self.weight)
+        if dtype is None:
             return super().forward(x)
         if torch.is_grad_enabled():
             product: torch.Tensor = _Product.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return product
-        return _product(x, self.weight, self.bias)
+        return _product(x, self.weight, self.bias, dtype=dtype)
 
 
 def linear_gelu(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Return gelu(layer(x)) in its tanh form, in one step where nothing has to be kept for gradients."""
-    if type(layer) is Linear and not torch.is_grad_enabled() and _takes(x, layer.weight):
-        return _product(x, layer.weight, layer.bias, activation=("gelu", [], "tanh"))
+    if type(layer) is Linear and not torch.is_grad_enabled():
+        dtype = _dtype(x, layer.weight)
+        if dtype is not None:
+            return _product(x, layer.weight, layer.bias, dtype=dtype, gelu=True)
     return gelu(layer(x), approximate="tanh")
 
 
-def _takes(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Say whether oneDNN computes this product."""
-    return (
+def _dtype(x: torch.Tensor, weight: torch.Tensor) -> torch.dtype | None:
+    """Return the dtype in which oneDNN computes this product, float32 or under autocast bfloat16; None where torch does."""
+    takes = (
         x.device.type == weight.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
+        and weight.dtype == torch.float32
         and x.numel() > 0
         and type(x) in (torch.Tensor, nn.Parameter)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
+    if not takes:
+        return None
+    if not torch.is_autocast_enabled("cpu"):
+        return torch.float32 if x.dtype == torch.float32 else None
+    half = torch.get_autocast_dtype("cpu") == torch.bfloat16 and x.dtype in (torch.float32, torch.bfloat16)  # fmt: skip
+    return torch.bfloat16 if half and not torch.is_grad_enabled() else None
 
 
 def _product(
@@ -55,11 +63,12 @@ def _product(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     *,
-    activation: tuple[str, list[Any], str] = ("none", [], ""),
+    dtype: torch.dtype = torch.float32,
+    gelu: bool = False,
 ) -> torch.Tensor:
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-        _dense(x), _dense(weight), bias, *activation
-    )
+    operands = (None if t is None else t.to(dtype) for t in (_dense(x), _dense(weight), bias))
+    name, algorithm = ("gelu", "tanh") if gelu else ("none", "")
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(*operands, name, [], algorithm)
     return product
 
 

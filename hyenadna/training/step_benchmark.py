@@ -194,16 +194,17 @@ def measure_step(
 def measure_reference(
     shape: StepShape, dtype: torch.dtype, device: torch.device, *, repeats: int
 ) -> StepTiming:
-    """Time the reference; on a CPU in a process of its own, as its users run it, for this one may keep freed memory."""
+    """Time the reference; on a CPU in float32 and in a process of its own, as its users run it, for this one may keep freed memory."""
     if device.type != "cpu":
         return measure_step(shape, dtype, device, repeats=repeats, logits=reference_logits)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_reference, (shape, dtype, repeats, torch.get_num_threads()))
+        return pool.apply(_reference, (shape, repeats, torch.get_num_threads()))
 
 
-def _reference(shape: StepShape, dtype: torch.dtype, repeats: int, threads: int) -> StepTiming:
+def _reference(shape: StepShape, repeats: int, threads: int) -> StepTiming:
     torch.set_num_threads(threads)
-    return measure_step(shape, dtype, torch.device("cpu"), repeats=repeats, logits=reference_logits)
+    cpu = torch.device("cpu")
+    return measure_step(shape, torch.float32, cpu, repeats=repeats, logits=reference_logits)
 
 
 def _precision(

@@ -12,6 +12,7 @@ from hyenadna.cli import bench as verb
 from hyenadna.cli import main
 from hyenadna.ops import bench, fftconv
 from hyenadna.ops.fftconv.reference import gated_fftconv_reference
+from hyenadna.ops.short_conv import short_conv
 
 SMALL = ["bench", "fftconv", "--device", "cpu", "--lengths", "96,1K", "--width", "4", "--batch", "2"]  # fmt: skip
 ATTENTION = ["bench", "attention", "--device", "cpu", "--lengths", "64", "--width", "64", "--tokens", "128"]  # fmt: skip
@@ -123,7 +124,7 @@ def test_missing_memory_is_a_dash_not_a_crash(capsys, monkeypatch, short: str, s
 @pytest.mark.usefixtures("other_backend")
 def test_a_gpu_gets_floors_and_memory(capsys, monkeypatch) -> None:
     monkeypatch.setattr(verb._Plan, "on_gpu", property(lambda _plan: True))
-    monkeypatch.setattr(verb, "_device_name", lambda _plan: "toy GPU")
+    monkeypatch.setattr(verb, "device_name", lambda _device: "toy GPU")
     monkeypatch.setattr(bench, "copy_bandwidth", lambda _device: 2.5e12)
     assert main(SMALL) == 0
     out = capsys.readouterr().out
@@ -214,3 +215,54 @@ def test_an_existing_json_is_kept_without_force(capsys, tmp_path: Path) -> None:
 def test_help_teaches_by_example(capsys, name: str) -> None:
     assert main(["bench", name, "--help"]) == 0
     assert f"  hyenadna bench {name} --" in capsys.readouterr().out
+
+
+STEP = ["bench", "step", "--device", "cpu", "--models", "tiny-1k", "--batch", "1", "--length", "40", "--repeats", "1"]  # fmt: skip
+
+
+def test_step_prints_rates_and_writes_json(capsys, tmp_path: Path) -> None:
+    path = tmp_path / "step.json"
+    assert main([*STEP, "--json", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert "tiny-1k: correct" in err
+    assert "forward tokens/s" in out
+    assert "x f+b" in out
+    found = json.loads(path.read_text())
+    (row,) = found["rows"]
+    assert (row["model"], row["B"], row["L"], row["correct"]) == ("tiny-1k", 1, 40, True)
+    assert all(row["milliseconds"][part] > 0 for part in ("forward", "forward_backward", "step"))
+    assert all(ms > 0 for ms in row["reference"]["milliseconds"].values())
+    assert found["hardware"]["cpu"]
+
+
+def test_step_in_bfloat16_without_the_reference(capsys) -> None:
+    assert main([*STEP, "--dtype", "bf16", "--no-reference"]) == 0
+    out, _ = capsys.readouterr()
+    assert "bfloat16, CPU; median of 1" in out
+    assert "reference" not in out
+
+
+def test_step_gives_a_wrong_model_no_speed(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "hyenadna.models.hyena.short_conv", lambda x, w, b: short_conv(x, w.flip(-1), b)
+    )
+    monkeypatch.setattr(
+        "hyenadna.training.step_benchmark.measure_step", lambda *_, **__: pytest.fail("was timed")
+    )
+    assert main(STEP) == 1
+    out, err = capsys.readouterr()
+    assert "WRONG, no speed is reported" in err
+    assert "tiny-1k" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--models", "huge"], "no model size 'huge'"),
+        (["--models", "tiny-1k", "--length", "2000"], "beyond the 1,024 tokens of tiny-1k"),
+        (["--dtype", "fp8"], "--dtype fp8 is unknown; expected bf16, fp32"),
+    ],
+)
+def test_step_refuses_impossible_settings(capsys, words: list[str], sentence: str) -> None:
+    assert main(["bench", "step", "--device", "cpu", *words]) == 2
+    assert sentence in capsys.readouterr().err
