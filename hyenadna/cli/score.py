@@ -75,7 +75,7 @@ def score(
     dtype: Annotated[
         str,
         typer.Option(
-            help="fp32, or bf16: matrix products in bfloat16, faster; scores differ by about 1e-3 nats per base."
+            help="fp32, or bf16: matrix products in bfloat16, faster; scores differ by about 1e-4 nats per base."
         ),
     ] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,

@@ -123,7 +123,7 @@ def score_sequences(
         with at least ``window − stride`` bases before it.
     half
         Compute matrix products in bfloat16 (convolutions, norms and probabilities stay in float32): faster on GPUs and on processors
-        with AVX-512 BF16 or AMX. Scores then change by about 1e-3 nats per base, and with the batch.
+        with AVX-512 BF16 or AMX. Scores then change by about 1e-4 nats per base, and with the batch.
     progress
         Called with the number of bases dealt with since the last call, each strand counted.
 

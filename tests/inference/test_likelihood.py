@@ -19,6 +19,7 @@ from hyenadna.errors import ConfigError, DataError, SequenceError, SequenceLengt
 from hyenadna.inference import likelihood
 from hyenadna.inference.likelihood import SequenceScore
 from hyenadna.io import FastaRecord
+from hyenadna.models.filter import ImplicitFilter
 from hyenadna.sequence import reverse_complement
 from hyenadna.testing import random_dna
 
@@ -302,6 +303,33 @@ def test_precision_is_full_inside_and_restored_outside(small_model: HyenaForCaus
         handle.remove()
     assert seen == [("highest", False, False)]
     assert found == expected
+
+
+def test_half_precision_is_near_and_is_not_the_default(small_model: HyenaForCausalLM) -> None:
+    letters = "ACGTTGCA" * 12
+    exact, half = _one(small_model, letters), _one(small_model, letters, half=True)
+    assert half.log_likelihood != exact.log_likelihood
+    assert half.mean_log_likelihood == pytest.approx(exact.mean_log_likelihood, abs=2e-3)
+    assert _one(small_model, letters) == exact
+
+
+def test_filters_are_evaluated_once_for_a_model_in_evaluation(
+    small_model: HyenaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    original = ImplicitFilter._evaluate
+
+    def count(self: ImplicitFilter, length: int) -> torch.Tensor:
+        calls.append(length)
+        return original(self, length)
+
+    monkeypatch.setattr(ImplicitFilter, "_evaluate", count)
+    small_model.eval()
+    list(score_sequences(small_model, ["ACGT" * 8] * 5, batch_size=1))
+    assert len(calls) == small_model.config.n_layers
+    small_model.train()
+    list(score_sequences(small_model, ["ACGT" * 8] * 5, batch_size=1))
+    assert len(calls) == 6 * small_model.config.n_layers
 
 
 @pytest.mark.gpu
