@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hyenadna.cli import bench, bench_step, datasets
+from hyenadna.cli import bench, bench_loader, bench_step, datasets
 from hyenadna.errors import HyenaDNAError
 from hyenadna.ops.memory import keep_freed_memory
 
@@ -70,6 +70,7 @@ for _verb, _summary in _VERBS.items():
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(bench.app, name="bench")
 bench.app.command("step")(bench_step.step)
+bench.app.command("loader")(bench_loader.loader)
 
 
 def main(argv: list[str] | None = None) -> int:

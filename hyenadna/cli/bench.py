@@ -210,7 +210,7 @@ def _prepare(
         check_output(json_path, force=force, folder=False)
     if dtype not in DTYPES:
         raise ConfigError(f"--dtype {dtype} is unknown; expected {', '.join(DTYPES)}")
-    chosen = None if lengths is None else _parse_lengths(lengths)
+    chosen = None if lengths is None else parse_lengths(lengths)
     where = choose_device(device)
     on_gpu = where.type == "cuda"
     if on_gpu:
@@ -227,7 +227,8 @@ def _prepare(
     )
 
 
-def _parse_lengths(text: str) -> tuple[int, ...]:
+def parse_lengths(text: str) -> tuple[int, ...]:
+    """Read lengths such as 1000,32K,1M."""
     from hyenadna.errors import ConfigError
 
     lengths = []

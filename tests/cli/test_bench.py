@@ -266,3 +266,39 @@ def test_step_gives_a_wrong_model_no_speed(capsys, monkeypatch) -> None:
 def test_step_refuses_impossible_settings(capsys, words: list[str], sentence: str) -> None:
     assert main(["bench", "step", "--device", "cpu", *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+LOADER = ["bench", "loader", "--device", "cpu", "--lengths", "1K", "--tokens", "8192", "--steps", "12"]  # fmt: skip
+
+
+def test_loader_prints_rates_and_writes_json(capsys, tmp_path: Path) -> None:
+    path = tmp_path / "loader.json"
+    assert main([*LOADER, "--workers", "0,1", "--json", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert "windows are the genome's bases" in err
+    assert "Mbase/s" in out
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["L"], row["B"], row["workers"], row["steps"]) for row in rows] == [(1024, 8, 0, 11), (1024, 8, 1, 11)]  # fmt: skip
+    assert all(row["bases_per_s"] > 0 for row in rows)
+
+
+def test_loader_gives_wrong_windows_no_speed(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("hyenadna.training.loader_benchmark.reverse_complement", lambda text: text)
+    assert main(LOADER) == 2
+    out, err = capsys.readouterr()
+    assert "is not the bases of" in err
+    assert "Mbase/s" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--workers", "many"], "--workers 'many' is no list of numbers"),
+        (["--workers", "-1"], "is no list of numbers"),
+        (["--lengths", "1G"], "is no length"),
+        (["-f", "none.fa"], "none.fa: there is no such file"),
+    ],
+)
+def test_loader_refuses_impossible_settings(capsys, words: list[str], sentence: str) -> None:
+    assert main([*LOADER, *words]) == 2
+    assert sentence in capsys.readouterr().err
