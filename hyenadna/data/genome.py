@@ -30,7 +30,6 @@ __all__ = ["Genome", "PackSummary", "ReferenceSequence", "open_reference", "pack
 
 _CODES = np.arange(5, dtype=np.uint8)
 _LETTERS = np.frombuffer(b"ACGTN", dtype=np.uint8)
-_COMPLEMENT_LETTERS = np.frombuffer(b"TGCAN", dtype=np.uint8)
 
 
 class ReferenceSequence(Protocol):
@@ -54,8 +53,9 @@ class _Decoder(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _decoder(values: bytes, complements: bytes) -> _Decoder:
-    """Build the tables for the values of base codes 0…4, on this strand and on the other."""
+def _decoder(values: bytes) -> _Decoder:
+    """Build the tables for the values of base codes 0…4, one byte each."""
+    complements = np.frombuffer(values, dtype=np.uint8)[COMPLEMENT_OF_CODE].tobytes()
     code_of_number = np.array([3, 1, 0, 2])  # T C A G as base codes
     numbers = (np.arange(256)[:, None] >> np.array([6, 4, 2, 0])) & 3
     codes = code_of_number[numbers]
@@ -150,7 +150,7 @@ class Genome:
         IntervalError
             The contig is unknown or the span leaves it.
         """
-        return self._decode(interval, _CODES, COMPLEMENT_OF_CODE)
+        return self._decode(interval, _decoder(_CODES.tobytes()))
 
     def token_ids(self, interval: Interval, table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the token ids of a span.
@@ -176,7 +176,7 @@ class Genome:
         """
         if table.dtype != np.uint8 or table.shape != (5,):
             raise ValueError(f"the table has {table.dtype} {table.shape}; expected uint8 (5,)")
-        return self._decode(interval, table, table[COMPLEMENT_OF_CODE])
+        return self._decode(interval, _decoder(table.tobytes()))
 
     def sequence(self, interval: Interval) -> str:
         """Return the letters ACGTN of a span, lower case where the genome is soft-masked.
@@ -186,7 +186,7 @@ class Genome:
         IntervalError
             The contig is unknown or the span leaves it.
         """
-        letters = self._decode(interval, _LETTERS, _COMPLEMENT_LETTERS)
+        letters = self._decode(interval, _decoder(_LETTERS.tobytes()))
         letters |= self.soft_mask(interval).view(np.uint8) << np.uint8(5)
         return letters.tobytes().decode("ascii")
 
@@ -217,23 +217,17 @@ class Genome:
     def __repr__(self) -> str:
         return f"Genome({str(self.path)!r}, {len(self._contigs)} contigs, {sum(self._contigs.values()):,} bases)"
 
-    def _decode(
-        self,
-        interval: Interval,
-        values: npt.NDArray[np.uint8],
-        complements: npt.NDArray[np.uint8],
-    ) -> npt.NDArray[np.uint8]:
+    def _decode(self, interval: Interval, decoder: _Decoder) -> npt.NDArray[np.uint8]:
         require_inside(interval, self._contigs)
-        decoder = _decoder(values.tobytes(), complements.tobytes())
         start, end = interval.start, interval.end
         first, last = start // 4, (end + 3) // 4
         packed = self._file.packed(interval.chrom)[first:last]
         # mode="clip" spares a bounds check that 256 entries cannot fail; it halves the time.
         if interval.strand == "-":
-            out = np.take(decoder.reverse, packed[::-1], mode="clip").view(np.uint8)
+            out = decoder.reverse.take(packed[::-1], mode="clip").view(np.uint8)
             out, n_value = out[4 * last - end :], decoder.n_reverse
         else:
-            out = np.take(decoder.forward, packed, mode="clip").view(np.uint8)
+            out = decoder.forward.take(packed, mode="clip").view(np.uint8)
             out, n_value = out[start - 4 * first :], decoder.n_forward
         out = out[: end - start]
         _paint(out, self._file.n_runs(interval.chrom), interval, n_value)
@@ -245,8 +239,10 @@ def _paint(out: npt.NDArray[np.generic], runs: Runs, interval: Interval, value: 
     if not len(runs):
         return
     start, end = interval.start, interval.end
-    first = int(np.searchsorted(runs[:, 1], start, side="right"))
-    last = int(np.searchsorted(runs[:, 0], end, side="left"))
+    first = runs[:, 1].searchsorted(start, side="right")
+    if first == len(runs) or runs[first, 0] >= end:
+        return
+    last = runs[:, 0].searchsorted(end, side="left")
     for low, high in runs[first:last].tolist():
         low, high = max(low, start), min(high, end)
         if interval.strand == "-":

@@ -157,7 +157,11 @@ class RandomWindows:
 
     def batch(self, indices: Iterable[int], seq_len: int) -> TokenIds:
         """Return the token ids of several windows: uint8, shape (B, seq_len)."""
-        return np.stack([self.window(index, seq_len) for index in indices])
+        numbers = list(indices)
+        ids = np.empty((len(numbers), seq_len), dtype=np.uint8)
+        for row, index in enumerate(numbers):
+            ids[row] = self.window(index, seq_len)
+        return ids
 
     def n_starts(self, seq_len: int) -> tuple[int, ...]:
         """Return the number of admissible windows of each genome.
