@@ -29,56 +29,55 @@ from hyenadna.ops.fftconv.transforms import (
 
 @triton.jit
 def _tables(f1_p, f2_p, N1: tl.constexpr, N2: tl.constexpr, STACKED: tl.constexpr):
+    """Load the outer DFT f1, f1i and the inner one f2, f2i, nf2i; stacked ones are f1 and f2 alone, and stand in for the others."""
     if STACKED:
-        tables = load_matrix(f1_p, 2 * N1, N1), load_matrix(f2_p, 2 * N2, 2 * N2)
+        f1 = load_matrix(f1_p, 2 * N1, N1)
+        f2 = load_matrix(f2_p, 2 * N2, 2 * N2)
+        f1i = f1
+        f2i = f2
+        nf2i = f2
     else:
-        tables = (
-            load_matrix(f1_p, N1, N1),
-            load_matrix(f1_p + N1 * N1, N1, N1),
-            load_matrix(f2_p, N2, N2),
-            load_matrix(f2_p + N2 * N2, N2, N2),
-            load_matrix(f2_p + 2 * N2 * N2, N2, N2),
-        )
-    return tables
+        f1 = load_matrix(f1_p, N1, N1)
+        f1i = load_matrix(f1_p + N1 * N1, N1, N1)
+        f2 = load_matrix(f2_p, N2, N2)
+        f2i = load_matrix(f2_p + N2 * N2, N2, N2)
+        nf2i = load_matrix(f2_p + 2 * N2 * N2, N2, N2)
+    return f1, f1i, f2, f2i, nf2i
 
 
 @triton.jit
-def _dft(x, tables, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
+def _dft(x, f1, f1i, f2, f2i, nf2i, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
     """Transform a real tile: outer DFT from the left, twiddles, inner DFT from the right."""
     if STACKED:
-        f1, f2 = tables
         ar, ai = left_real(f1, x, PREC)
         tr, ti = multiply(ar, ai, twr, twi)
         zr, zi = right(tr, ti, f2, False, PREC)
     else:
-        f1r, f1i, f2r, f2i, nf2i = tables
-        ar = tl.dot(f1r, x, input_precision=PREC)
+        ar = tl.dot(f1, x, input_precision=PREC)
         ai = tl.dot(f1i, x, input_precision=PREC)
         tr, ti = multiply(ar, ai, twr, twi)
         tr = tr.to(x.dtype)
         ti = ti.to(x.dtype)
-        zr = tl.dot(ti, nf2i, tl.dot(tr, f2r, input_precision=PREC), input_precision=PREC)
-        zi = tl.dot(ti, f2r, tl.dot(tr, f2i, input_precision=PREC), input_precision=PREC)
+        zr = tl.dot(ti, nf2i, tl.dot(tr, f2, input_precision=PREC), input_precision=PREC)
+        zi = tl.dot(ti, f2, tl.dot(tr, f2i, input_precision=PREC), input_precision=PREC)
     return zr, zi
 
 
 @triton.jit
-def _inverse(pr, pi, tables, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
+def _inverse(pr, pi, f1, f1i, f2, f2i, nf2i, twr, twi, STACKED: tl.constexpr, PREC: tl.constexpr):
     """Return the real part of the inverse of `_dft`."""
-    DT: tl.constexpr = tables[0].dtype
+    DT: tl.constexpr = f1.dtype
     if STACKED:
-        f1, f2 = tables
         vr, vi = right(pr, pi, f2, True, PREC)
         ur, ui = multiply(vr, vi, twr, -twi)
         y = tl.dot(tl.trans(f1), above(ur.to(DT), ui.to(DT)), input_precision=PREC)
     else:
-        f1r, f1i, f2r, f2i, nf2i = tables
         pr = pr.to(DT)
         pi = pi.to(DT)
-        vr = tl.dot(pi, f2i, tl.dot(pr, f2r, input_precision=PREC), input_precision=PREC)
-        vi = tl.dot(pr, nf2i, tl.dot(pi, f2r, input_precision=PREC), input_precision=PREC)
+        vr = tl.dot(pi, f2i, tl.dot(pr, f2, input_precision=PREC), input_precision=PREC)
+        vi = tl.dot(pr, nf2i, tl.dot(pi, f2, input_precision=PREC), input_precision=PREC)
         ur, ui = multiply(vr, vi, twr, -twi)
-        y = tl.dot(tl.trans(f1r), ur.to(DT), input_precision=PREC)
+        y = tl.dot(tl.trans(f1), ur.to(DT), input_precision=PREC)
         y = tl.dot(tl.trans(f1i), ui.to(DT), y, input_precision=PREC)
     return y
 
@@ -104,7 +103,7 @@ def tile_spectrum(
     """Spectra (D, 2, N1, N2) of filters, scaled to magnitudes in 1…2; gain (D,) takes √N and the scales back. A program takes `rounds` filters."""
     DT: tl.constexpr = spectrum_p.dtype.element_ty
     n = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
-    tables = _tables(f1_p, f2_p, N1, N2, STACKED)
+    f1, f1i, f2, f2i, nf2i = _tables(f1_p, f2_p, N1, N2, STACKED)
     twr, twi = load_planes(tw_p, n, N1 * N2)
     for i in range(rounds):
         d = (tl.program_id(0) * rounds + i).to(tl.int64)
@@ -112,7 +111,7 @@ def tile_spectrum(
         k = tl.load(k_p + d * L + n, mask=n < tl.where(alive, L, 0), other=0.0)
         k += tl.where(n == 0, tl.load(bias_p + d, mask=alive, other=0.0), 0.0)
         e = exponent(k)
-        zr, zi = _dft(scaled(k, e, DT), tables, twr, twi, STACKED, PREC)
+        zr, zi = _dft(scaled(k, e, DT), f1, f1i, f2, f2i, nf2i, twr, twi, STACKED, PREC)
         h = complex_exponent(zr, zi)
         inside = n < tl.where(alive, N1 * N2, 0)
         spectrum = spectrum_p + d * (2 * N1 * N2)
@@ -155,7 +154,7 @@ def tile_forward(
     d = (tl.program_id(0) % D).to(tl.int64)
     first_row = (tl.program_id(0) // D).to(tl.int64) * rows
     n = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
-    tables = _tables(f1_p, f2_p, N1, N2, STACKED)
+    f1, f1i, f2, f2i, nf2i = _tables(f1_p, f2_p, N1, N2, STACKED)
     gain = tl.load(gain_p + d)
     if HOIST:
         twr, twi = load_planes(tw_p, n, N1 * N2)
@@ -168,10 +167,10 @@ def tile_forward(
         e = exponent(w)
         if not HOIST:
             twr, twi = load_planes(tw_p, n, N1 * N2)
-        zr, zi = _dft(scaled(w, e, DT), tables, twr, twi, STACKED, PREC)
+        zr, zi = _dft(scaled(w, e, DT), f1, f1i, f2, f2i, nf2i, twr, twi, STACKED, PREC)
         kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
         pr, pi = multiply(zr, zi, kr, ki)
-        y = _inverse(pr, pi, tables, twr, twi, STACKED, PREC) * (power(e) * gain)
+        y = _inverse(pr, pi, f1, f1i, f2, f2i, nf2i, twr, twi, STACKED, PREC) * (power(e) * gain)
         if GATED:
             y *= tl.load(x0_p + b * x0_b + d * x0_d + n, mask=mask, other=0.0).to(tl.float32)
         tl.store(y_p + (b * D + d) * L + n, y.to(y_p.dtype.element_ty), mask=mask)
@@ -221,7 +220,7 @@ def tile_backward(
     d = (tl.program_id(0) % D).to(tl.int64)
     first_row = (tl.program_id(0) // D).to(tl.int64) * rows
     n = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
-    tables = _tables(f1_p, f2_p, N1, N2, STACKED)
+    f1, f1i, f2, f2i, nf2i = _tables(f1_p, f2_p, N1, N2, STACKED)
     gain = tl.load(gain_p + d)
     if HOIST:
         twr, twi = load_planes(tw_p, n, N1 * N2)
@@ -242,7 +241,7 @@ def tile_backward(
         x = scaled(w, ew, DT)
         if not HOIST:
             twr, twi = load_planes(tw_p, n, N1 * N2)
-        zr, zi = _dft(x, tables, twr, twi, STACKED, PREC)
+        zr, zi = _dft(x, f1, f1i, f2, f2i, nf2i, twr, twi, STACKED, PREC)
         wr = zr.to(DT)
         wi = zi.to(DT)
         g = tl.load(dy_p + b * dy_b + d * dy_d + n, mask=mask, other=0.0).to(tl.float32)
@@ -250,7 +249,9 @@ def tile_backward(
             if not HOIST:
                 kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
             pr, pi = multiply(zr, zi, kr, ki)
-            y = _inverse(pr, pi, tables, twr, twi, STACKED, PREC) * (power(ew) * gain)
+            y = _inverse(pr, pi, f1, f1i, f2, f2i, nf2i, twr, twi, STACKED, PREC) * (
+                power(ew) * gain
+            )
             tl.store(dx0_p + out, (g * y).to(dx0_p.dtype.element_ty), mask=mask)
             g *= tl.load(x0_p + b * x0_b + d * x0_d + n, mask=mask, other=0.0).to(tl.float32)
         # x is w in half the registers.
@@ -258,7 +259,7 @@ def tile_backward(
         eg = exponent(g)
         if not HOIST:
             twr, twi = load_planes(tw_p, n, N1 * N2)
-        gr, gi = _dft(scaled(g, eg, DT), tables, twr, twi, STACKED, PREC)
+        gr, gi = _dft(scaled(g, eg, DT), f1, f1i, f2, f2i, nf2i, twr, twi, STACKED, PREC)
         cr, ci = multiply(wr.to(tl.float32), -wi.to(tl.float32), gr, gi)
         back = power(ew) * power(eg)
         sr += cr * back
@@ -266,7 +267,7 @@ def tile_backward(
         if not HOIST:
             kr, ki = load_planes(spectrum_p + d * (2 * N1 * N2), n, N1 * N2)
         qr, qi = multiply(gr, gi, kr, -ki)
-        dw = _inverse(qr, qi, tables, twr, twi, STACKED, PREC) * (power(eg) * gain)
+        dw = _inverse(qr, qi, f1, f1i, f2, f2i, nf2i, twr, twi, STACKED, PREC) * (power(eg) * gain)
         if GATED:
             v = tl.load(at_v, mask=mask, other=0.0).to(tl.float32)
             x1 = tl.load(at_x1, mask=mask, other=0.0).to(tl.float32)
@@ -299,7 +300,7 @@ def tile_adjoint(
 ):
     """Sum the shares of `chunks` programs, and transform back to dk (D, L). A program takes `rounds` channels."""
     n = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
-    tables = _tables(f1_p, f2_p, N1, N2, STACKED)
+    f1, f1i, f2, f2i, nf2i = _tables(f1_p, f2_p, N1, N2, STACKED)
     twr, twi = load_planes(tw_p, n, N1 * N2)
     for i in range(rounds):
         d = (tl.program_id(0) * rounds + i).to(tl.int64)
@@ -311,5 +312,7 @@ def tile_adjoint(
             sr += tl.load(share, mask=inside, other=0.0)
             si += tl.load(share + N1 * N2, mask=inside, other=0.0)
         e = complex_exponent(sr, si)
-        dk = _inverse(scaled(sr, e, DT), scaled(si, e, DT), tables, twr, twi, STACKED, PREC)
+        dk = _inverse(
+            scaled(sr, e, DT), scaled(si, e, DT), f1, f1i, f2, f2i, nf2i, twr, twi, STACKED, PREC
+        )
         tl.store(dk_p + d * L + n, dk * (power(e) * root), mask=n < tl.where(d < D, L, 0))
