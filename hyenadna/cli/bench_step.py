@@ -38,7 +38,7 @@ _CPU_MODELS = "tiny-1k,small-32k"
 
 
 def step(
-    models: Annotated[str | None, typer.Option(help="Model sizes, separated by commas.")] = None,
+    models: Annotated[str | None, typer.Option(help="Sizes, separated by commas, of tiny-1k, tiny-1k-d256, tiny-16k, small-32k, medium-160k, medium-450k, large-1m (default: tiny-1k and small-32k on a CPU, those and the last three on a GPU).")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences at once.")] = None,
     length: Annotated[int | None, typer.Option(min=2, help="Tokens of each (default: the model's longest input).")] = None,
     device: DeviceOption = "auto",
@@ -75,7 +75,7 @@ def step(
     if dtype not in ("bf16", "fp32"):
         raise ConfigError(f"--dtype {dtype} is unknown; expected bf16, fp32")
     precision = getattr(torch, DTYPES[dtype])
-    repeats = repeats or (20 if on_gpu else 3)
+    repeats = repeats or (30 if on_gpu else 3)
     names = [name.strip() for name in (models or (_GPU_MODELS if on_gpu else _CPU_MODELS)).split(",")]  # fmt: skip
     shapes = {name: _shape(name, batch, length, on_gpu=on_gpu) for name in names}
     rows, table = [], []
