@@ -20,19 +20,19 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(64 * 2**20, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(faults())
+print(sum(faults() > 1000 for _ in range(40)))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
-def test_a_large_tensor_takes_the_place_of_the_last_one() -> None:
+def test_large_tensors_take_the_place_of_earlier_ones() -> None:
     def count(how: str) -> int:
         done = subprocess.run([sys.executable, "-c", _COUNT, how], capture_output=True, text=True, check=True)  # fmt: skip
         return int(done.stdout)
 
-    assert count("usual") > 5000
-    assert count("keep") < 1000
+    # Of 40 tensors, how many were given fresh pages. Small blocks take bites of the freed ones at first, up to ten times.
+    assert count("usual") == 40
+    assert count("keep") <= 20
 
 
 def test_other_systems_say_no(monkeypatch: pytest.MonkeyPatch) -> None:
