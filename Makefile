@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check,transformers,lora,tensorboard]"
 	@touch $@
 
-demo: $(STAMP)  ## Pretrain, fine-tune and score on the bundled yeast genome (about 5 minutes on 2 cores)
+demo: $(STAMP)  ## Pretrain, fine-tune and score on the bundled yeast genome (about 4 minutes on 2 cores)
 	$(BIN)/hyenadna demo
 
 test: $(STAMP)  ## Run the tests
