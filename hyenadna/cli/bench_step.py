@@ -71,12 +71,14 @@ def step(
         check_output(json_path, force=force, folder=False)
     where = choose_device(device)
     on_gpu = where.type == "cuda"
-    dtype = dtype or ("bf16" if on_gpu else "fp32")
+    dtype = ("bf16" if on_gpu else "fp32") if dtype is None else dtype
     if dtype not in ("bf16", "fp32"):
-        raise ConfigError(f"--dtype {dtype} is unknown; expected bf16, fp32")
+        raise ConfigError(f"--dtype {dtype!r} is unknown; expected bf16 or fp32")
     precision = getattr(torch, DTYPES[dtype])
     repeats = repeats or (30 if on_gpu else 3)
-    names = [name.strip() for name in (models or (_GPU_MODELS if on_gpu else _CPU_MODELS)).split(",")]  # fmt: skip
+    if models is None:
+        models = _GPU_MODELS if on_gpu else _CPU_MODELS
+    names = [name.strip() for name in models.split(",")]
     shapes = {name: _shape(name, batch, length, on_gpu=on_gpu) for name in names}
     rows, table = [], []
     for name, shape in shapes.items():
@@ -153,5 +155,4 @@ def _measure(
 
 
 def _rate(timing: StepTiming | None, part: str, shape: StepShape) -> str:
-    rate = timing.tokens_per_s(part, shape) if timing else None
-    return "-" if rate is None else f"{rate:,.0f}"
+    return f"{timing.tokens_per_s(part, shape):,.0f}" if timing else "-"

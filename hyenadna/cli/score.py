@@ -112,7 +112,7 @@ def score(
     if fasta is not None and (sequence_column or name_column):
         raise ConfigError("--sequence-column and --name-column are about tables given with -i")
     if dtype not in ("fp32", "bf16"):
-        raise ConfigError(f"--dtype {dtype} is unknown; expected fp32 or bf16")
+        raise ConfigError(f"--dtype {dtype!r} is unknown; expected fp32 or bf16")
     rows = _batch_size(batch_size)
     # A device or pipe has no place beside it for a record.
     record_path = (

@@ -122,8 +122,8 @@ def score_sequences(
         Distance of window starts, 1 … window − 1, by default half the window. A base beyond the first window is scored
         with at least ``window − stride`` bases before it.
     half
-        Compute matrix products in bfloat16 (convolutions, norms and probabilities stay in float32): faster on GPUs and on processors
-        with AVX-512 BF16 or AMX. Scores then change by about 1e-4 nats per base, and with the batch.
+        Keep signals in bfloat16 and multiply matrices in it (norms and probabilities stay in float32, on a CPU the arithmetic of the
+        long convolution, too): faster on GPUs and on processors with AVX-512 BF16 or AMX. Scores then change by about 1e-4 nats per base, and with the batch.
     progress
         Called with the number of bases dealt with since the last call, each strand counted.
 

@@ -43,15 +43,14 @@ class StepShape(NamedTuple):
 
 
 class StepTiming(NamedTuple):
-    """Median milliseconds of each of `PARTS` (None where it was not measured), and the peak memory on a GPU, bytes."""
+    """Median milliseconds of each of `PARTS`, and the peak memory on a GPU, bytes."""
 
-    milliseconds: dict[str, float | None]
+    milliseconds: dict[str, float]
     peak_bytes: int | None
 
-    def tokens_per_s(self, part: str, shape: StepShape) -> float | None:
+    def tokens_per_s(self, part: str, shape: StepShape) -> float:
         """Return B·L over the time of a part."""
-        ms = self.milliseconds[part]
-        return None if ms is None else 1e3 * shape.B * shape.L / ms
+        return 1e3 * shape.B * shape.L / self.milliseconds[part]
 
 
 def reference_logits(model: HyenaForCausalLM, token_ids: torch.Tensor) -> torch.Tensor:
@@ -181,7 +180,7 @@ def measure_step(
         optimizer.zero_grad()
 
     model.eval()
-    times: dict[str, float | None] = {"forward": _median_ms(forward, device, repeats)}
+    times = {"forward": _median_ms(forward, device, repeats)}
     model.train()
     times["forward_backward"] = _median_ms(without_update, device, repeats)
     if device.type == "cuda":

@@ -260,7 +260,9 @@ def test_step_gives_a_wrong_model_no_speed(capsys, monkeypatch) -> None:
     [
         (["--models", "huge"], "no model size 'huge'"),
         (["--models", "tiny-1k", "--length", "2000"], "beyond the 1,024 tokens of tiny-1k"),
-        (["--dtype", "fp8"], "--dtype fp8 is unknown; expected bf16, fp32"),
+        (["--dtype", "fp8"], "--dtype 'fp8' is unknown; expected bf16 or fp32"),
+        (["--models", ""], "no model size ''"),
+        (["--dtype", ""], "--dtype '' is unknown"),
     ],
 )
 def test_step_refuses_impossible_settings(capsys, words: list[str], sentence: str) -> None:

@@ -180,7 +180,7 @@ class TestInvariants:
     def test_devices_with_little_shared_memory_take_the_long_path_sooner(self) -> None:
         from hyenadna.ops.fftconv import triton_backend
 
-        small = DeviceLimits(n_sm=84, shared_bytes=101_376, l2_bytes=6 * 2**20)
+        small = DeviceLimits(n_sm=84, shared_bytes=101_376)
         (x0, x1, v, k, bias), _dy = _draw(5000, torch.float16)
         y = triton_backend.forward(x0, x1, v, k, bias, limits=small)
         assert_close(y, _oracle(*(t.double() for t in (x0, x1, v, k, bias))), tolerance=1e-3)

@@ -19,9 +19,9 @@ from hyenadna.ops.fftconv.launching import precision
 from hyenadna.ops.fftconv.plan import DeviceLimits, LongPlan, TilePlan, plan_fftconv
 
 LIMITS = {
-    80: DeviceLimits(n_sm=108, shared_bytes=166_912, l2_bytes=40 * 2**20),
-    86: DeviceLimits(n_sm=84, shared_bytes=101_376, l2_bytes=6 * 2**20),
-    90: DeviceLimits(n_sm=132, shared_bytes=232_448, l2_bytes=50 * 2**20),
+    80: DeviceLimits(n_sm=108, shared_bytes=166_912),
+    86: DeviceLimits(n_sm=84, shared_bytes=101_376),
+    90: DeviceLimits(n_sm=132, shared_bytes=232_448),
 }
 _SIGNALS = (
     "p_p",

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from hyenadna.ops.fftconv.plan import MAX_LENGTH, DeviceLimits, LongPlan, TilePlan, plan_fftconv
 
-A100 = DeviceLimits(n_sm=108, shared_bytes=166_912, l2_bytes=40 * 2**20)
-CONSUMER = DeviceLimits(n_sm=84, shared_bytes=101_376, l2_bytes=6 * 2**20)
-H100 = DeviceLimits(n_sm=132, shared_bytes=232_448, l2_bytes=50 * 2**20)
+A100 = DeviceLimits(n_sm=108, shared_bytes=166_912)
+CONSUMER = DeviceLimits(n_sm=84, shared_bytes=101_376)
+H100 = DeviceLimits(n_sm=132, shared_bytes=232_448)
 DEVICES = pytest.mark.parametrize("limits", [A100, CONSUMER, H100], ids=["a100", "consumer", "h100"])  # fmt: skip
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 

@@ -31,13 +31,10 @@ class DeviceLimits:
     shared_bytes : int
         Shared memory that one program may use: 232,448 on Hopper and data-center Blackwell, 166,912 on A100, 101,376 on
         consumer Ampere, Ada and Blackwell.
-    l2_bytes : int
-        Second-level cache.
     """
 
     n_sm: int
     shared_bytes: int
-    l2_bytes: int
 
 
 @dataclass(frozen=True)
@@ -116,10 +113,10 @@ class LongPlan:
 def device_limits(device: torch.device) -> DeviceLimits:
     """Read the limits of a CUDA device; those of an H100 for the CPU, where kernels run only under Triton's interpreter."""
     if device.type != "cuda":
-        return DeviceLimits(n_sm=132, shared_bytes=232_448, l2_bytes=50 * 2**20)
+        return DeviceLimits(n_sm=132, shared_bytes=232_448)
     properties = torch.cuda.get_device_properties(device)
     shared = getattr(properties, "shared_memory_per_block_optin", 101_376)
-    return DeviceLimits(properties.multi_processor_count, shared, properties.L2_cache_size)
+    return DeviceLimits(properties.multi_processor_count, shared)
 
 
 def unplannable(length: int, dtype: torch.dtype, limits: DeviceLimits) -> str | None:
