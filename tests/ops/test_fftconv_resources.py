@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -14,19 +12,6 @@ import torch
 pytest.importorskip("triton", reason="triton is not installed here")
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "fftconv_resources", Path(__file__).with_name("resources.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-resources = _load()
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET", "0") != "0", reason="the interpreter compiles nothing"
 )
@@ -85,6 +70,7 @@ COMPILED = [
     ids=[f"sm_{c}-{str(d).removeprefix('torch.')}-{n}" for c, d, n in COMPILED],
 )
 def test_kernels_fit_the_device(
+    resources: ModuleType,
     capability: int,
     dtype: torch.dtype,
     length: int,
@@ -114,7 +100,7 @@ def test_kernels_fit_the_device(
     assert not wrong, needs
 
 
-def test_allowed_spills_name_kernels_that_exist() -> None:
+def test_allowed_spills_name_kernels_that_exist(resources: ModuleType) -> None:
     for capability, dtype, length, name in ALLOWED_SPILLS:
         assert (capability, dtype, length) in COMPILED
         assert name in resources.kernels(length, dtype, capability)
@@ -139,7 +125,7 @@ CORRECT = """
 """
 
 
-def test_broken_descriptors_are_found() -> None:
+def test_broken_descriptors_are_found(resources: ModuleType) -> None:
     assert resources.count_broken_descriptors(BROKEN) == 1
     assert resources.count_broken_descriptors(BROKEN + CORRECT + BROKEN) == 2
     # The same in the format of `cuobjdump -sass`, with the machine words behind.
@@ -147,7 +133,7 @@ def test_broken_descriptors_are_found() -> None:
     assert resources.count_broken_descriptors(words) == 1
 
 
-def test_correct_descriptors_are_not_reported() -> None:
+def test_correct_descriptors_are_not_reported(resources: ModuleType) -> None:
     assert resources.count_broken_descriptors(CORRECT) == 0
     # A register that was written in between is another value, and so is one after another carry.
     rewritten = BROKEN.replace("UMOV UR24, UR20", "UMOV UR20, URZ")

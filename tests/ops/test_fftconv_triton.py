@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed here")
 
 CASES = Path(__file__).with_name("interpreted_cases.py")
-ROOT = CASES.parents[2]
 
 
 @pytest.mark.slow
@@ -29,17 +26,8 @@ ROOT = CASES.parents[2]
         "TestTorch",
     ],
 )
-def test_interpreted_kernels(group: str) -> None:
-    inherited = {name: v for name, v in os.environ.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}  # fmt: skip
-    environment = inherited | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short", "-p", "no:xdist", f"{CASES}::{group}"]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    said = f"{done.stdout}\n{done.stderr}"
-    assert done.returncode == 0, said
-    assert re.search(r"\b\d+ passed", said), said
-    assert not re.search(r"\b\d+ (?:skipped|deselected)", said), said
+def test_interpreted_kernels(run_interpreted: Callable[[Path, str], None], group: str) -> None:
+    run_interpreted(CASES, group)
 
 
 def test_every_interpreted_case_is_in_a_group_that_runs() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,22 +19,7 @@ pytestmark = pytest.mark.skipif(
 ALLOWED_SPILLS = {(90, 64): 200, (90, 128): 80}
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "fftconv_resources", Path(__file__).with_name("resources.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-resources = _load()
-
-
-def compile_kernel(name: str, width: int, capability: int, *, learned: bool, divisible: bool) -> Any:  # fmt: skip
+def compile_kernel(resources: ModuleType, name: str, width: int, capability: int, *, learned: bool, divisible: bool) -> Any:  # fmt: skip
     """Compile a kernel with the sizes of its plan; with `divisible`, lengths are multiples of 16."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -75,13 +58,20 @@ def compile_kernel(name: str, width: int, capability: int, *, learned: bool, div
     [(90, 64, True), (90, 64, False), (90, 128, False), (80, 64, False), (86, 64, False)],
 )
 def test_kernels_fit_the_device(
-    capability: int, width: int, divisible: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resources: ModuleType,
+    capability: int,
+    width: int,
+    divisible: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     limit = resources.LIMITS[capability].shared_bytes
     cases = [("filter_forward", False), ("filter_backward", True), ("filter_backward", False)]
     for name, learned in cases if capability == 90 else cases[:2]:
-        needs = compile_kernel(name, width, capability, learned=learned, divisible=divisible)
+        needs = compile_kernel(
+            resources, name, width, capability, learned=learned, divisible=divisible
+        )
         assert needs.shared <= limit, (name, needs)
         assert needs.matrix_instructions > 0, (name, needs)
         assert needs.wrong_addresses == 0, (name, needs)
@@ -92,7 +82,7 @@ def test_kernels_fit_the_device(
             assert needs.spills <= ALLOWED_SPILLS[capability, width], (name, needs)
 
 
-def test_undefined_addresses_are_found() -> None:
+def test_undefined_addresses_are_found(resources: ModuleType) -> None:
     # From a kernel that read beyond shared memory on an H100; the lines between are left out.
     sass = """
         /*0000*/                   LDC R1, c[0x0][0x28] ;
