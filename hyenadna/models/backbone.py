@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from hyenadna.errors import SequenceLengthError
 from hyenadna.models.config import HyenaConfig
 from hyenadna.models.hyena import HyenaBlock
+from hyenadna.ops import block
 
 
 class HyenaBackbone(nn.Module):
@@ -59,7 +60,13 @@ class HyenaBackbone(nn.Module):
                 x = checkpoint(layer, x, use_reentrant=False)
             else:
                 x = layer(x)
-        return cast(torch.Tensor, self.final_norm(x))
+        return self._normalised(x)
+
+    def _normalised(self, x: torch.Tensor) -> torch.Tensor:
+        norm = self.final_norm
+        if type(norm) is nn.LayerNorm and block.half_dtype(x) is not None:
+            return block.layer_norm(x, block.Affine(norm.weight, norm.bias), norm.eps)
+        return cast(torch.Tensor, norm(x))
 
 
 def initialize(module: nn.Module, config: HyenaConfig) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 
 from hyenadna.models.config import HyenaConfig
 from hyenadna.models.filter import ImplicitFilter
-from hyenadna.ops.fftconv import fftconv, gated_fftconv
+from hyenadna.ops import block as half_blocks
+from hyenadna.ops.fftconv import fftconv, gated_fftconv, resolve_backend
 from hyenadna.ops.linear import Linear, linear_gelu
 from hyenadna.ops.short_conv import short_conv
 
@@ -88,5 +89,40 @@ class HyenaBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map the residual stream (B, L, D), float32 under autocast, to itself."""
-        x = x + self.dropout(self.mixer(self.norm1(x)))
-        return cast(torch.Tensor, x + self.dropout(self.mlp(self.norm2(x))))
+        dtype = half_blocks.half_dtype(x) if self._is_plain() else None
+        if dtype is None or not self._long_enough(x, dtype):
+            x = x + self.dropout(self.mixer(self.norm1(x)))
+        else:
+            mixer = self.mixer
+            k, skip = cast(tuple[torch.Tensor, torch.Tensor], mixer.filter(x.shape[1]))
+            x = half_blocks.mixer_half(
+                x, _affine(self.norm1), self.norm1.eps, _affine(mixer.in_proj), _affine(mixer.short_conv),
+                k.squeeze(0), skip.squeeze(0), _affine(mixer.out_proj), dtype,
+            )  # fmt: skip
+        if dtype is None:
+            return cast(torch.Tensor, x + self.dropout(self.mlp(self.norm2(x))))
+        return half_blocks.mlp_half(
+            x, _affine(self.norm2), self.norm2.eps, _affine(self.mlp.fc1), _affine(self.mlp.fc2), dtype
+        )  # fmt: skip
+
+    def _is_plain(self) -> bool:
+        """Whether nothing stands in for a layer or wants to see what goes through it, and nothing is dropped."""
+        layers = (self.norm1, self.norm2, self.dropout, self.mixer, self.mlp, *self.mixer.children(), *self.mlp.children())  # fmt: skip
+        return (
+            all(type(layer) in _PLAIN and not layer._forward_hooks and not layer._forward_pre_hooks for layer in layers)
+            and not (self.training and self.dropout.p > 0)
+            and self.norm1.weight.dtype == torch.float32
+        )  # fmt: skip
+
+    def _long_enough(self, x: torch.Tensor, dtype: torch.dtype) -> bool:
+        """Whether the long convolution is one that runs on Triton kernels."""
+        if self.mixer.order != 2:
+            return False
+        return resolve_backend("auto", x.device, dtype=dtype, length=x.shape[1]) == "triton"
+
+
+_PLAIN = (Linear, nn.LayerNorm, nn.Conv1d, nn.Dropout, ImplicitFilter, HyenaOperator, MLP)
+
+
+def _affine(layer: Linear | nn.LayerNorm | nn.Conv1d) -> half_blocks.Affine:
+    return half_blocks.Affine(layer.weight, cast(torch.Tensor, layer.bias))

@@ -16,8 +16,8 @@ MAX_LENGTH = 4_194_304
 _TILE_LIMIT = 8192
 # Shared memory of one program, in bytes: at least this on A100, and on Hopper.
 _AMPERE, _HOPPER = 160_000, 220_000
-# Most memory for workspaces, in (B, D, L) tensors of the signals' dtype.
-_FORWARD_TENSORS, _BACKWARD_TENSORS = 1.15, 2.4
+# Most memory for workspaces, in (B, D, L) tensors of the signals' dtype; of smaller signals as much as for 2^27 numbers, for fewer launches.
+_FORWARD_TENSORS, _BACKWARD_TENSORS, _LEAST_NUMBERS = 1.15, 2.4, 2**27
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,8 @@ def _long_plan(
     # Workspaces and spectra of the channels in flight, against one (B, D, L) tensor.
     operand = 4 if exact else 2
     per_channel = 2 * operand * n1 * nm * na * nb * ((2 if backward else 1) * batch + 1)
-    allowed = int((_BACKWARD_TENSORS if backward else _FORWARD_TENSORS) * batch * width * length * operand)  # fmt: skip
+    numbers = max(batch * width * length, _LEAST_NUMBERS)
+    allowed = int((_BACKWARD_TENSORS if backward else _FORWARD_TENSORS) * numbers * operand)
     channels = max(1, min(width, allowed // per_channel))
     channels = -(-width // -(-width // channels))
     wide = nb * rows > 16

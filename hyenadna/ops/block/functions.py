@@ -1,0 +1,163 @@
+"""The operators of a block with their gradients: matrix products by torch, everything between them by `launches`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import triton
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import gelu
+
+from hyenadna.ops.block import launches
+from hyenadna.ops.fftconv import triton_backend
+
+__all__ = ["LayerNorm", "MixerHalf", "MlpHalf"]
+
+_MOST_HIDDEN = 2**27  # numbers of a hidden layer at a time
+_MOST_SMOOTHED = 2**28  # numbers of smoothed signals at a time
+
+_Gradients = tuple[torch.Tensor | None, ...]
+
+
+class LayerNorm(torch.autograd.Function):
+    """`hyenadna.ops.block.layer_norm`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float) -> torch.Tensor:  # fmt: skip
+        x = x.contiguous()
+        ctx.save_for_backward(x, gamma)
+        ctx.eps = eps
+        return launches.norm(x, gamma, beta, eps, x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> _Gradients:
+        x, gamma = ctx.saved_tensors
+        return (*launches.norm_gradient(x, gradients[0].contiguous(), None, gamma, ctx.eps), None)
+
+
+class MlpHalf(torch.autograd.Function):
+    """`hyenadna.ops.block.mlp_half`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor,
+        w1: torch.Tensor, b1: torch.Tensor, w2: torch.Tensor, b2: torch.Tensor, eps: float, dtype: torch.dtype,
+    ) -> torch.Tensor:  # fmt: skip
+        ctx.save_for_backward(x, gamma, beta, w1, b1, w2)
+        ctx.eps, ctx.dtype = eps, dtype
+        first, bias, second = (t.to(dtype) for t in (w1, b1, w2))
+        rows = x.reshape(-1, x.shape[-1])
+        out = torch.empty_like(rows, dtype=dtype)
+        for part in _parts(len(rows), len(w1)):
+            h = launches.norm(rows[part], gamma, beta, eps, dtype)
+            torch.mm(_gelu_layer(h, first, bias), second.t(), out=out[part])
+        return launches.add(x, out.view(x.shape), b2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> _Gradients:
+        x, gamma, beta, w1, b1, w2 = ctx.saved_tensors
+        more, dtype = gradients[0].contiguous(), ctx.dtype
+        first, bias, second = (t.to(dtype) for t in (w1, b1, w2))
+        rows = x.reshape(-1, x.shape[-1])
+        dout, db2 = launches.rounded(more.view(rows.shape), dtype)
+        dw1, dw2, db1 = (torch.zeros_like(t) for t in (w1, w2, b1))
+        for part in _parts(len(rows), len(w1)):
+            h = launches.norm(rows[part], gamma, beta, ctx.eps, dtype)
+            hidden, dhidden = torch.addmm(bias, h, first.t()), torch.mm(dout[part], second)
+            db1 += launches.gelu_gradient(hidden, dhidden)
+            dw2 += torch.mm(dout[part].t(), hidden)
+            dw1 += torch.mm(dhidden.t(), h)
+            torch.mm(dhidden, first, out=dout[part])  # dout becomes dh
+        dx, dgamma, dbeta = launches.norm_gradient(x, dout.view(x.shape), more, gamma, ctx.eps)
+        return dx, dgamma, dbeta, dw1, db1, dw2, db2, None, None
+
+
+class MixerHalf(torch.autograd.Function):
+    """`hyenadna.ops.block.mixer_half`. Projected signals are (3, D, B, L): one product for the whole batch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, w_in: torch.Tensor, b_in: torch.Tensor,
+        w_short: torch.Tensor, b_short: torch.Tensor, k: torch.Tensor, skip: torch.Tensor,
+        w_out: torch.Tensor, b_out: torch.Tensor, eps: float, dtype: torch.dtype,
+    ) -> torch.Tensor:  # fmt: skip
+        batch, length, width = x.shape
+        h = launches.norm(x, gamma, beta, eps, dtype).view(-1, width)
+        projected = torch.mm(w_in.to(dtype), h.t()).view(3, width, batch, length)
+        del h
+        pieces = []
+        for first, channels in _groups(projected):
+            x0, x1, v = launches.smooth(projected, b_in, w_short, b_short, first, channels)
+            of = slice(first, first + channels)
+            pieces.append(triton_backend.forward(x0, x1, v, k[of], skip[of]))
+            del x0, x1, v
+        y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+        del pieces
+        out = torch.bmm(y.mT, w_out.to(dtype).t().expand(batch, width, width))
+        ctx.save_for_backward(x, projected, y, gamma, beta, w_in, b_in, w_short, b_short, k, skip, w_out)  # fmt: skip
+        ctx.eps, ctx.dtype = eps, dtype
+        return launches.add(x, out, b_out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> _Gradients:
+        x, projected, y, gamma, beta, w_in, b_in, w_short, b_short, k, skip, w_out = ctx.saved_tensors  # fmt: skip
+        more, dtype = gradients[0].contiguous(), ctx.dtype
+        batch, _, width = x.shape
+        dout, db_out = launches.rounded(more, dtype)
+        dw_out = torch.bmm(dout.mT, y.mT).sum(0, dtype=torch.float32)
+        dy = torch.bmm(w_out.to(dtype).t().expand(batch, width, width), dout.mT)
+        del y, dout
+
+        taps = w_short.shape[-1]
+        dprojected, dk, dskip = torch.empty_like(projected), torch.empty_like(k), torch.empty_like(skip)  # fmt: skip
+        sums = x.new_empty(batch, 3 * width, triton.next_power_of_2(taps + 2))
+        for first, channels in _groups(projected):
+            signals = launches.smooth(projected, b_in, w_short, b_short, first, channels)
+            of = slice(first, first + channels)
+            dsignals = torch.empty_like(signals)
+            found = triton_backend.backward(dy[:, of], *signals, k[of], skip[of], out=dsignals)
+            dk[of], dskip[of] = found.dk, found.dbias
+            del signals, found
+            launches.smooth_gradient(projected, dsignals, b_in, w_short, dprojected, sums, first)
+            del dsignals
+        del projected, dy
+        sums = sums.sum(0)
+
+        rows = x.view(-1, width)
+        dprojected = dprojected.view(3 * width, -1)
+        dh = torch.mm(dprojected.t(), w_in.to(dtype))
+        dw_in = torch.mm(dprojected, launches.norm(rows, gamma, beta, ctx.eps, dtype)).float()
+        del dprojected
+        dx, dgamma, dbeta = launches.norm_gradient(x, dh.view(x.shape), more, gamma, ctx.eps)
+        short = sums[:, :taps].reshape(w_short.shape), sums[:, taps]
+        return dx, dgamma, dbeta, dw_in, sums[:, taps + 1], *short, dk, dskip, dw_out, db_out, None, None  # fmt: skip
+
+
+def _gelu_layer(h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Return gelu(h · weightᵀ + bias) in its tanh form."""
+    if h.is_cuda:  # as the last step of the product
+        activated: torch.Tensor = torch._addmm_activation(bias, h, weight.t(), use_gelu=True)
+        return activated
+    return gelu(torch.addmm(bias, h, weight.t()), approximate="tanh")
+
+
+def _parts(rows: int, hidden: int) -> Iterator[slice]:
+    """Yield some rows at a time, of a hidden layer that would be too large at once."""
+    most = max(1, _MOST_HIDDEN // hidden)
+    size = triton.cdiv(rows, triton.cdiv(rows, most))
+    for first in range(0, rows, size):
+        yield slice(first, first + size)
+
+
+def _groups(projected: torch.Tensor) -> Iterator[tuple[int, int]]:
+    """Yield first and number of some channels at a time, of smoothed signals that would be too large at once."""
+    width = projected.shape[1]
+    most = max(1, _MOST_SMOOTHED * width // projected.numel())
+    size = triton.cdiv(width, triton.cdiv(width, most))
+    for first in range(0, width, size):
+        yield first, min(size, width - first)
