@@ -30,8 +30,8 @@ _SIZES = {
     "tiny-16k": (16, 2, False),
     "small-32k": (8, 1, False),
     "medium-160k": (1, 1, False),
-    "medium-450k": (1, 1, True),
-    "large-1m": (1, 1, True),
+    "medium-450k": (1, 1, False),
+    "large-1m": (1, 1, False),
 }
 _GPU_MODELS = "tiny-1k,small-32k,medium-160k,medium-450k,large-1m"
 _CPU_MODELS = "tiny-1k,small-32k"

@@ -54,13 +54,19 @@ class HyenaBackbone(nn.Module):
                 f"the input has {length:,} tokens but the model reads at most {limit:,}; score it in "
                 "windows, or load the model with a larger max_seq_len, which continues its filters"
             )
-        x = self.embed_dropout(self.embedding(token_ids.int()))
+        x = self.embed_dropout(self._embedded(token_ids.int()))
         for layer in self.layers:
             if self.config.activation_checkpointing and self.training and torch.is_grad_enabled():
                 x = checkpoint(layer, x, use_reentrant=False)
             else:
                 x = layer(x)
         return self._normalised(x)
+
+    def _embedded(self, token_ids: torch.Tensor) -> torch.Tensor:
+        weight = self.embedding.weight
+        if type(self.embedding) is nn.Embedding and len(weight) <= 64 and block.half_dtype(weight):
+            return block.embed(token_ids, weight)
+        return cast(torch.Tensor, self.embedding(token_ids))
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         norm = self.final_norm

@@ -17,7 +17,7 @@ from hyenadna.models.config import HyenaConfig
 from hyenadna.ops.implicit_filter import implicit_filter
 
 # Longer filters are computed faster than they are worth keeping, in every layer: 256 MiB are 256 channels of 262,144 positions.
-_MOST_CACHED_BYTES = 2**28
+MOST_KEPT_BYTES = 2**28
 _PLAIN = (torch.Tensor, nn.Parameter)
 _FAST_DECAY, _SLOW_DECAY, _TARGET = 0.3, 1.5, 1e-2
 
@@ -151,7 +151,7 @@ class ImplicitFilter(nn.Module):
             self._cached = None
             versions = tuple(t._version for t in sources)
             k = self._evaluate(length)
-            if k.nbytes > _MOST_CACHED_BYTES:
+            if k.nbytes > MOST_KEPT_BYTES:
                 return k
             self._cached = _Cached(settings, tuple(t.detach() for t in sources), versions, k)
         return self._cached.k

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hyenadna.models.config import HyenaConfig
-from hyenadna.models.filter import ImplicitFilter
+from hyenadna.models.filter import MOST_KEPT_BYTES, ImplicitFilter
 from hyenadna.ops import block as half_blocks
 from hyenadna.ops.fftconv import fftconv, gated_fftconv, resolve_backend
 from hyenadna.ops.linear import Linear, linear_gelu
@@ -94,10 +94,13 @@ class HyenaBlock(nn.Module):
             x = x + self.dropout(self.mixer(self.norm1(x)))
         else:
             mixer = self.mixer
-            k, skip = cast(tuple[torch.Tensor, torch.Tensor], mixer.filter(x.shape[1]))
+            length = x.shape[1]
+            k, skip = cast(tuple[torch.Tensor, torch.Tensor], mixer.filter(length))
+            worth_keeping = k.nbytes <= MOST_KEPT_BYTES
             x = half_blocks.mixer_half(
                 x, _affine(self.norm1), self.norm1.eps, _affine(mixer.in_proj), _affine(mixer.short_conv),
                 k.squeeze(0), skip.squeeze(0), _affine(mixer.out_proj), dtype,
+                k_again=None if worth_keeping else lambda: mixer.filter(length)[0].squeeze(0),
             )  # fmt: skip
         if dtype is None:
             return cast(torch.Tensor, x + self.dropout(self.mlp(self.norm2(x))))

@@ -327,6 +327,8 @@ class TrainerConfig:
         ``16-mixed`` or ``64-true``.
     gradient_clip_norm
         Largest norm of the gradient, > 0; None does not clip.
+    cuda_graphs
+        Pretraining on one GPU: record a step's kernels once and replay them, so that small models do not wait for Python.
     num_workers
         Processes that prepare batches beside the training process, ≥ 0.
     log_every
@@ -341,6 +343,7 @@ class TrainerConfig:
     strategy: str = "auto"
     precision: str = "auto"
     gradient_clip_norm: float | None = 1.0
+    cuda_graphs: bool = True
     num_workers: int = 0
     log_every: int = 1
     progress: bool = True

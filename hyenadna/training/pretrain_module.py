@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy
 
 from hyenadna.errors import DataError
 from hyenadna.models import HyenaForCausalLM
@@ -22,6 +22,7 @@ from hyenadna.tasks.causal_lm import bits_per_base, next_base_loss, target_weigh
 from hyenadna.training.config import PretrainConfig
 from hyenadna.training.optim import build_optimizer
 from hyenadna.training.pretrain_data import TrainBatch
+from hyenadna.training.recorded import RecordedPass
 from hyenadna.training.schedules import LengthPlan, build_scheduler
 
 
@@ -61,6 +62,9 @@ class CausalLMModule(LightningModule):
         self._since_log = (0.0, 0)  # seconds and tokens since the last row
         self._clock = time.perf_counter()
         self._validation_sums: list[torch.Tensor] = []
+        self._recorded: RecordedPass | None = None
+        self._unwritten: tuple[int, dict[str, float], torch.Tensor] | None = None
+        self._bits: float | None = None
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and the schedule of its learning rate."""
@@ -87,26 +91,51 @@ class CausalLMModule(LightningModule):
         total = self._sum_over_processes(weight.sum())
         size = self._micro_batch_size(batch.token_ids)
         starts = range(0, len(batch.token_ids), size)
-        nats = torch.zeros((), device=self.device)
-        scored = torch.zeros((), device=self.device)
+        record = self._may_record() and len(batch.token_ids) % size == 0
+        sums = torch.zeros(2, device=self.device)
         for start in starts:
+            part = slice(start, start + size)
+            inputs = (batch.token_ids[part], weight[part], total)
+            compute = self._recording(inputs) if record else self._forward_backward
             torch.manual_seed(dropout_seed(settings.seed, batch.first_window + start))
-            ids = batch.token_ids[start : start + size]
-            loss = next_base_loss(self.model(ids), ids, weight=weight[start : start + size])
-            nats += loss.nats
-            scored += loss.n_scored
-            # DDP averages gradients over processes; times their number it is the sum.
-            part = loss.weighted / total.clamp(min=1e-8) * self.trainer.world_size
             with self._without_sync() if start != starts[-1] else contextlib.nullcontext():
-                self.manual_backward(part)
+                sums += torch.stack(compute(*inputs))
         clip = settings.trainer.gradient_clip_norm
         if clip is not None:
             self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=not record)
         scheduler.step()
-        self._report(nats, scored, lr, length)
+        self._report(sums, lr, length)
+
+    def _forward_backward(
+        self, token_ids: torch.Tensor, weight: torch.Tensor, total: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradients of a micro-batch; returns its summed nats and its number of scored bases."""
+        loss = next_base_loss(self.model(token_ids), token_ids, weight=weight)
+        # DDP averages gradients over processes; times their number it is the sum.
+        self.manual_backward(loss.weighted / total.clamp(min=1e-8) * self.trainer.world_size)
+        return loss.nats, loss.n_scored.float()
+
+    def _may_record(self) -> bool:
+        """Whether the pass can be a CUDA graph: one GPU, and nothing in it that draws its randomness again."""
+        return (
+            self.settings.trainer.cuda_graphs
+            and self.device.type == "cuda"
+            and isinstance(self.trainer.strategy, SingleDeviceStrategy)
+            and not self.model.config.activation_checkpointing
+        )
+
+    def _recording(self, inputs: tuple[torch.Tensor, ...]) -> RecordedPass:
+        if self._recorded is None or not self._recorded.fits(inputs):
+            self._recorded = None  # its memory goes before the next takes as much
+            dtype, half = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+            # Weights are rounded inside: a copy from before would be that of this step for ever.
+            with torch.autocast("cuda", dtype=dtype, enabled=half, cache_enabled=False):
+                parameters = list(self.model.parameters())
+                self._recorded = RecordedPass(self._forward_backward, inputs, parameters)
+        return self._recorded
 
     def _micro_batch_size(self, token_ids: torch.Tensor) -> int:
         size = self.settings.data.micro_batch_size
@@ -127,7 +156,7 @@ class CausalLMModule(LightningModule):
             return strategy.block_backward_sync()
         return contextlib.nullcontext()
 
-    def _report(self, nats: torch.Tensor, scored: torch.Tensor, lr: float, length: int) -> None:
+    def _report(self, sums: torch.Tensor, lr: float, length: int) -> None:
         step = self.global_step
         seconds, tokens = self._since_log
         now = time.perf_counter()
@@ -138,30 +167,52 @@ class CausalLMModule(LightningModule):
         if step % self.settings.trainer.log_every and step != self.settings.trainer.max_steps:
             return
         self._since_log = (0.0, 0)
-        sums = self._sum_over_processes(torch.stack([nats, scored])).tolist()
-        mean = sums[0] / max(sums[1], 1.0)
-        if not math.isfinite(mean):
-            raise DataError(
-                f"training diverged: the loss at step {step} is {mean}; lower optimizer.lr, or lengthen schedule.warmup_steps"
-            )
         row = {
             "train/tokens": step * self.plan.tokens_per_step,
-            "train/loss_nats": mean,
-            "train/bits_per_base": bits_per_base(mean),
             "train/lr": lr,
             "train/tokens_per_s": round(tokens / max(seconds, 1e-9), 1),
             "train/seq_len": length,
         }
-        self._write(row, step)
-        self.log("bits/base", row["train/bits_per_base"], prog_bar=True, logger=False)
+        sums = self._sum_over_processes(sums)
+        self._write_late()
+        self._unwritten = (step, row, sums)
+        if self.device.type != "cuda":
+            self._write_late()
+        # A GPU's numbers are read a step later: it has the next one to do meanwhile.
+        if self._bits is not None:
+            self.log("bits/base", self._bits, prog_bar=True, logger=False)
         self.log("tokens/s", row["train/tokens_per_s"], prog_bar=True, logger=False)
+
+    def _write_late(self) -> None:
+        """Write the row that waits for its numbers, if there is one."""
+        if self._unwritten is None:
+            return
+        (step, row, sums), self._unwritten = self._unwritten, None
+        nats, scored = sums.tolist()
+        mean = nats / max(scored, 1.0)
+        if not math.isfinite(mean):
+            raise DataError(
+                f"training diverged: the loss at step {step} is {mean}; lower optimizer.lr, or lengthen schedule.warmup_steps"
+            )
+        self._bits = bits_per_base(mean)
+        self._write(row | {"train/loss_nats": mean, "train/bits_per_base": self._bits}, step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write what is due up to here: a resumed run begins after it."""
+        self._write_late()
+
+    def on_train_end(self) -> None:
+        """Write the last row, and give back what was recorded."""
+        self._write_late()
+        self._recorded = None
 
     def _write(self, row: dict[str, float], step: int) -> None:
         for logger in self.trainer.loggers:
             logger.log_metrics(row, step)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the sums of the last validation, and stop the training clock."""
+        """Forget the sums of the last validation, write the row before it, and stop the training clock."""
+        self._write_late()
         self._validation_sums = []
         now = time.perf_counter()
         seconds, tokens = self._since_log

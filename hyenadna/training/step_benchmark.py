@@ -23,6 +23,7 @@ from hyenadna.models.hyena import HyenaBlock
 from hyenadna.tasks.causal_lm import next_base_loss
 from hyenadna.training.config import OptimizerConfig
 from hyenadna.training.optim import build_optimizer
+from hyenadna.training.recorded import RecordedPass
 
 __all__ = ["PARTS", "TOLERANCES", "StepShape", "StepTiming", "check_step", "measure_reference", "measure_step", "reference_logits"]  # fmt: skip
 
@@ -165,26 +166,33 @@ def measure_step(
         with torch.no_grad(), _precision(dtype, device):
             logits(model, ids)
 
-    def backward() -> None:
+    def loss_backward(token_ids: torch.Tensor) -> tuple[torch.Tensor]:
         with _precision(dtype, device):
-            loss = next_base_loss(logits(model, ids), ids)
+            loss = next_base_loss(logits(model, token_ids), token_ids)
         (loss.weighted / loss.weight).backward()  # type: ignore[no-untyped-call]
+        return (loss.nats,)
+
+    # As pretraining does it; the reference as its users do.
+    record = device.type == "cuda" and logits is own_logits and not shape.checkpointing
+    compute: Callable[[torch.Tensor], object] = loss_backward
 
     def without_update() -> None:
-        backward()
-        optimizer.zero_grad()
+        compute(ids)
+        optimizer.zero_grad(set_to_none=not record)
 
     def step() -> None:
-        backward()
+        compute(ids)
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=not record)
 
     model.eval()
     times = {"forward": _median_ms(forward, device, repeats)}
     model.train()
-    times["forward_backward"] = _median_ms(without_update, device, repeats)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    if record:
+        compute = RecordedPass(loss_backward, [ids], list(model.parameters()))
+    times["forward_backward"] = _median_ms(without_update, device, repeats)
     times["step"] = _median_ms(step, device, repeats)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return StepTiming(times, peak)
@@ -211,7 +219,7 @@ def _precision(
 ) -> contextlib.AbstractContextManager[object]:
     if dtype == torch.float32:
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
+    return torch.autocast(device.type, dtype=dtype, cache_enabled=device.type == "cpu")
 
 
 def _median_ms(call: Callable[[], None], device: torch.device, repeats: int) -> float:

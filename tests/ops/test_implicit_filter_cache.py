@@ -184,7 +184,7 @@ def test_moving_to_another_device_forgets() -> None:
 
 
 def test_large_filters_are_not_kept(calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_module, "_MOST_CACHED_BYTES", 4 * 4 * 30)
+    monkeypatch.setattr(filter_module, "MOST_KEPT_BYTES", 4 * 4 * 30)
     model = _model()
     with torch.no_grad():
         for length in (30, 30, 31, 31, 30):

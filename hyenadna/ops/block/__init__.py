@@ -6,13 +6,14 @@ passes through memory: products write channel-first what the convolutions read, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from hyenadna.ops._backend import interpreted, triton_unavailable
 
-__all__ = ["Affine", "half_dtype", "layer_norm", "mixer_half", "mlp_half"]
+__all__ = ["Affine", "embed", "half_dtype", "layer_norm", "mixer_half", "mlp_half"]
 
 
 class Affine(NamedTuple):
@@ -23,12 +24,20 @@ class Affine(NamedTuple):
 
 
 def half_dtype(x: torch.Tensor) -> torch.dtype | None:
-    """Return the dtype of autocast where the operators of this module take x (float32, on a GPU with Triton); None elsewhere."""
+    """Return the dtype of autocast where the operators of this module take x (float32, on a GPU with Triton), as activations or weights; None elsewhere."""
     if not x.is_cuda or x.dtype != torch.float32 or not torch.is_autocast_enabled("cuda"):
         return None
     dtype = torch.get_autocast_dtype("cuda")
     fits = dtype in (torch.bfloat16, torch.float16) and not torch.compiler.is_compiling() and not interpreted()  # fmt: skip
     return dtype if fits and triton_unavailable(x.device) is None else None
+
+
+def embed(token_ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Look up rows of weight (V, D), V small, for int32 tokens (…): (…, D). The gradient is summed in a fixed order."""
+    from hyenadna.ops.block.functions import Embed
+
+    y: torch.Tensor = Embed.apply(token_ids.contiguous(), weight)  # type: ignore[no-untyped-call]
+    return y
 
 
 def layer_norm(x: torch.Tensor, norm: Affine, eps: float) -> torch.Tensor:
@@ -49,6 +58,8 @@ def mixer_half(
     skip: torch.Tensor,
     out_proj: Affine,
     dtype: torch.dtype,
+    *,
+    k_again: Callable[[], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Compute x + out_proj(x0 ∘ (k ⊛ (x1 ∘ v) + skip · x1 ∘ v)), (x0, x1, v) = short_conv(in_proj(layer_norm(x))).
 
@@ -68,6 +79,8 @@ def mixer_half(
         Weight (D, D) and bias (D,).
     dtype
         Of the matrix products and the signals: bfloat16 or float16 (float32 for tests).
+    k_again
+        Computes k once more for the backward pass, so that it need not be kept; None keeps it.
 
     Returns
     -------
@@ -77,7 +90,7 @@ def mixer_half(
     from hyenadna.ops.block.functions import MixerHalf
 
     tensors = (*norm, *in_proj, *short_conv, k, skip, *out_proj)
-    y: torch.Tensor = MixerHalf.apply(x.contiguous(), *(t.contiguous() for t in tensors), eps, dtype)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = MixerHalf.apply(x.contiguous(), *(t.contiguous() for t in tensors), eps, dtype, k_again)  # type: ignore[no-untyped-call]
     return y
 
 

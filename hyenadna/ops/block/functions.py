@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import triton
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import gelu
+from torch.nn.functional import embedding, gelu
 
 from hyenadna.ops.block import launches
 from hyenadna.ops.fftconv import triton_backend
 
-__all__ = ["LayerNorm", "MixerHalf", "MlpHalf"]
+__all__ = ["Embed", "LayerNorm", "MixerHalf", "MlpHalf"]
 
 _MOST_HIDDEN = 2**27  # numbers of a hidden layer at a time
 _MOST_SMOOTHED = 2**28  # numbers of smoothed signals at a time
 
 _Gradients = tuple[torch.Tensor | None, ...]
+
+
+class Embed(torch.autograd.Function):
+    """`hyenadna.ops.block.embed`."""
+
+    @staticmethod
+    def forward(ctx: Any, token_ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(token_ids)
+        ctx.vocabulary = len(weight)
+        return embedding(token_ids, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> _Gradients:
+        (token_ids,) = ctx.saved_tensors
+        return None, launches.sums_by_token(gradients[0].contiguous(), token_ids, ctx.vocabulary)
 
 
 class LayerNorm(torch.autograd.Function):
@@ -61,17 +77,17 @@ class MlpHalf(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> _Gradients:
         x, gamma, beta, w1, b1, w2 = ctx.saved_tensors
         more, dtype = gradients[0].contiguous(), ctx.dtype
-        first, bias, second = (t.to(dtype) for t in (w1, b1, w2))
+        first, second = w1.to(dtype), w2.to(dtype)
         rows = x.reshape(-1, x.shape[-1])
         dout, db2 = launches.rounded(more.view(rows.shape), dtype)
         dw1, dw2, db1 = (torch.zeros_like(t) for t in (w1, w2, b1))
         for part in _parts(len(rows), len(w1)):
             h = launches.norm(rows[part], gamma, beta, ctx.eps, dtype)
-            hidden, dhidden = torch.addmm(bias, h, first.t()), torch.mm(dout[part], second)
-            db1 += launches.gelu_gradient(hidden, dhidden)
-            dw2 += torch.mm(dout[part].t(), hidden)
-            dw1 += torch.mm(dhidden.t(), h)
-            torch.mm(dhidden, first, out=dout[part])  # dout becomes dh
+            act, dpre, sums = launches.hidden_gradient(h, dout[part], first, b1, second)
+            db1 += sums
+            dw2 += torch.mm(dout[part].t(), act)
+            dw1 += torch.mm(dpre.t(), h)
+            torch.mm(dpre, first, out=dout[part])  # dout becomes dh
         dx, dgamma, dbeta = launches.norm_gradient(x, dout.view(x.shape), more, gamma, ctx.eps)
         return dx, dgamma, dbeta, dw1, db1, dw2, db2, None, None
 
@@ -83,7 +99,7 @@ class MixerHalf(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, w_in: torch.Tensor, b_in: torch.Tensor,
         w_short: torch.Tensor, b_short: torch.Tensor, k: torch.Tensor, skip: torch.Tensor,
-        w_out: torch.Tensor, b_out: torch.Tensor, eps: float, dtype: torch.dtype,
+        w_out: torch.Tensor, b_out: torch.Tensor, eps: float, dtype: torch.dtype, k_again: Callable[[], torch.Tensor] | None,
     ) -> torch.Tensor:  # fmt: skip
         batch, length, width = x.shape
         h = launches.norm(x, gamma, beta, eps, dtype).view(-1, width)
@@ -98,8 +114,9 @@ class MixerHalf(torch.autograd.Function):
         y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
         del pieces
         out = torch.bmm(y.mT, w_out.to(dtype).t().expand(batch, width, width))
-        ctx.save_for_backward(x, projected, y, gamma, beta, w_in, b_in, w_short, b_short, k, skip, w_out)  # fmt: skip
-        ctx.eps, ctx.dtype = eps, dtype
+        kept = None if k_again else k
+        ctx.save_for_backward(x, projected, y, gamma, beta, w_in, b_in, w_short, b_short, kept, skip, w_out)  # fmt: skip
+        ctx.eps, ctx.dtype, ctx.k_again = eps, dtype, k_again
         return launches.add(x, out, b_out)
 
     @staticmethod
@@ -108,6 +125,7 @@ class MixerHalf(torch.autograd.Function):
         x, projected, y, gamma, beta, w_in, b_in, w_short, b_short, k, skip, w_out = ctx.saved_tensors  # fmt: skip
         more, dtype = gradients[0].contiguous(), ctx.dtype
         batch, _, width = x.shape
+        k = ctx.k_again() if k is None else k
         dout, db_out = launches.rounded(more, dtype)
         dw_out = torch.bmm(dout.mT, y.mT).sum(0, dtype=torch.float32)
         dy = torch.bmm(w_out.to(dtype).t().expand(batch, width, width), dout.mT)
@@ -135,7 +153,7 @@ class MixerHalf(torch.autograd.Function):
         del dprojected
         dx, dgamma, dbeta = launches.norm_gradient(x, dh.view(x.shape), more, gamma, ctx.eps)
         short = sums[:, :taps].reshape(w_short.shape), sums[:, taps]
-        return dx, dgamma, dbeta, dw_in, sums[:, taps + 1], *short, dk, dskip, dw_out, db_out, None, None  # fmt: skip
+        return dx, dgamma, dbeta, dw_in, sums[:, taps + 1], *short, dk, dskip, dw_out, db_out, None, None, None  # fmt: skip
 
 
 def _gelu_layer(h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

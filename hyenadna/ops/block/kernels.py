@@ -1,4 +1,4 @@
-"""The kernels around the matrix products and the long convolution of a block: norms, short convolutions, GELU, sums.
+"""The kernels of a block beside its large matrix products and the long convolution: norms, short convolutions, sums, the hidden layer backward.
 
 Each reads and writes every number once. Sums over tokens are made by programs that walk over many tokens, one row of partial sums each, in a
 fixed order. Rows are tokens, columns channels, unless a kernel says otherwise.
@@ -11,12 +11,13 @@ import triton.language as tl
 
 __all__ = [
     "add_rows",
-    "gelu_backward",
+    "hidden_backward",
     "norm_backward",
     "norm_forward",
     "round_and_sum",
     "short_backward",
     "short_forward",
+    "sum_by_token",
 ]
 
 
@@ -82,6 +83,27 @@ def add_rows(x_p, y_p, bias_p, out_p, n, D: tl.constexpr, BIAS: tl.constexpr, T:
 
 
 @triton.jit
+def sum_by_token(
+    dy_p, id_p, sum_p, rows, steps,
+    D: tl.constexpr, V: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
+):  # fmt: skip
+    """Each program's sums of the rows of dy (rows, D) that belong to each of V tokens, over `steps` times R rows and W columns."""
+    program, column = tl.program_id(0), tl.program_id(1) * W + tl.arange(0, W)
+    token = tl.arange(0, V)
+    total = tl.zeros([V, W], tl.float32)
+    for step in range(steps):
+        row = (program * steps + step).to(tl.int64) * R + tl.arange(0, R)
+        ids = tl.load(id_p + row, mask=row < rows, other=V)
+        inside = (row < rows)[:, None] & (column < D)[None, :]
+        dy = tl.load(dy_p + row[:, None] * D + column[None, :], mask=inside, other=0.0)
+        # Ones and zeros are exact; three products carry all digits of dy.
+        mine = (token[:, None] == ids[None, :]).to(tl.float32)
+        total = tl.dot(mine, dy, total, input_precision="tf32x3")
+    to = program * V * D + token[:, None] * D + column[None, :]
+    tl.store(sum_p + to, total, mask=(column < D)[None, :])
+
+
+@triton.jit
 def round_and_sum(
     x_p, y_p, sum_p, rows, steps, D: tl.constexpr, W: tl.constexpr, R: tl.constexpr
 ):
@@ -99,27 +121,39 @@ def round_and_sum(
 
 
 @triton.jit
-def gelu_backward(
-    x_p, dy_p, sum_p, rows, steps, D: tl.constexpr, W: tl.constexpr, R: tl.constexpr
-):
-    """x becomes gelu(x) in its tanh form, dy the gradient of x; and each program's sums of that, W columns a program."""
-    program, column = tl.program_id(0), tl.program_id(1) * W + tl.arange(0, W)
-    total = tl.zeros([W], tl.float32)
-    for step in range(steps):
-        row = (program * steps + step).to(tl.int64) * R + tl.arange(0, R)
-        inside = (row < rows)[:, None] & (column < D)[None, :]
-        at = row[:, None] * D + column[None, :]
-        x = tl.load(x_p + at, mask=inside, other=0.0).to(tl.float32)
-        dy = tl.load(dy_p + at, mask=inside, other=0.0).to(tl.float32)
-        # gelu(x) = x · s(2u) with u = √(2/π)·(x + 0.044715·x³), for (1 + tanh u)/2 = s(2u), s the logistic function.
-        square = x * x
-        s = tl.sigmoid(1.5957691216057308 * x * (1.0 + 0.044715 * square))
-        slope = s + x * s * (1.0 - s) * 1.5957691216057308 * (1.0 + 0.134145 * square)
-        dx = dy * slope
-        total += tl.sum(dx, 0)
-        tl.store(x_p + at, (x * s).to(x_p.dtype.element_ty), mask=inside)
-        tl.store(dy_p + at, dx.to(dy_p.dtype.element_ty), mask=inside)
-    tl.store(sum_p + program * D + column, total, mask=column < D)
+def hidden_backward(
+    h_p, dy_p, w1_p, b1_p, w2_p, act_p, dpre_p, sum_p, rows,
+    D: tl.constexpr, H: tl.constexpr, M: tl.constexpr, C: tl.constexpr, K: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """The hidden layer gelu(h · w1ᵀ + b1) of M rows and C of its H columns, the gradient before GELU from dy · w2, and sums of that.
+
+    h and dy (rows, D), w1 (H, D), w2 (D, H), K of the D columns at a time; a row of sums for each M rows.
+    """
+    columns = tl.cdiv(H, C)
+    tile, c = tl.program_id(0) // columns, tl.program_id(0) % columns * C + tl.arange(0, C)
+    row = tile.to(tl.int64) * M + tl.arange(0, M)
+    live, wanted = (row < rows)[:, None], c < H
+    x = tl.zeros([M, C], tl.float32)
+    dact = tl.zeros([M, C], tl.float32)
+    for first in tl.range(0, D, K, num_stages=STAGES):
+        k = first + tl.arange(0, K)
+        inside = k < D
+        at = row[:, None] * D + k[None, :]
+        h = tl.load(h_p + at, mask=live & inside[None, :], other=0.0)
+        w1 = tl.load(w1_p + c[:, None] * D + k[None, :], mask=wanted[:, None] & inside[None, :], other=0.0)  # fmt: skip
+        x = tl.dot(h, tl.trans(w1), x)
+        dy = tl.load(dy_p + at, mask=live & inside[None, :], other=0.0)
+        w2 = tl.load(w2_p + k[:, None] * H + c[None, :], mask=inside[:, None] & wanted[None, :], other=0.0)  # fmt: skip
+        dact = tl.dot(dy, w2, dact)
+    x += tl.load(b1_p + c, mask=wanted, other=0.0)[None, :]
+    # gelu(x) = x · s(2u) with u = √(2/π)·(x + 0.044715·x³), for (1 + tanh u)/2 = s(2u), s the logistic function.
+    square = x * x
+    s = tl.sigmoid(1.5957691216057308 * x * (1.0 + 0.044715 * square))
+    dpre = dact * (s + x * s * (1.0 - s) * 1.5957691216057308 * (1.0 + 0.134145 * square))
+    to = row[:, None] * H + c[None, :]
+    tl.store(act_p + to, (x * s).to(act_p.dtype.element_ty), mask=live & wanted[None, :])
+    tl.store(dpre_p + to, dpre.to(dpre_p.dtype.element_ty), mask=live & wanted[None, :])
+    tl.store(sum_p + tile * H + c, tl.sum(dpre, 0), mask=wanted)
 
 
 @triton.jit

@@ -10,18 +10,29 @@ import triton
 
 from hyenadna.ops.block.kernels import (
     add_rows,
-    gelu_backward,
+    hidden_backward,
     norm_backward,
     norm_forward,
     round_and_sum,
     short_backward,
     short_forward,
+    sum_by_token,
 )
 from hyenadna.ops.fftconv.plan import device_limits
 
-__all__ = ["add", "gelu_gradient", "norm", "norm_gradient", "rounded", "smooth", "smooth_gradient"]
+__all__ = [
+    "add",
+    "hidden_gradient",
+    "norm",
+    "norm_gradient",
+    "rounded",
+    "smooth",
+    "smooth_gradient",
+    "sums_by_token",
+]
 
 _TILE = 4096  # numbers that a program has in hand
+HIDDEN = {"M": 128, "C": 64, "K": 64, "STAGES": 2, "num_warps": 8}
 
 
 def norm(x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:  # fmt: skip
@@ -72,18 +83,32 @@ def rounded(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Te
     return y, sums.sum(0)
 
 
-def gelu_gradient(x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
-    """Put gelu(x) in the place of x (T, D), the gradient of x in that of dy, and return the sums of the latter's columns."""
-    rows, width = x.shape
-    columns = min(128, triton.next_power_of_2(width))
-    tile = _TILE // columns
-    programs, steps = _walk(x, rows, tile, share=triton.cdiv(width, columns))
-    sums = x.new_empty(programs, width, dtype=torch.float32)
-    with on(x):
-        gelu_backward[(programs, triton.cdiv(width, columns))](
-            x, dy, sums, rows, steps, D=width, W=columns, R=tile
+def sums_by_token(dy: torch.Tensor, token_ids: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """Return the sums (vocabulary, D) of the rows of dy (…, D), float32, by the tokens (…) that they belong to."""
+    width, rows = dy.shape[-1], token_ids.numel()
+    tokens, columns = max(16, triton.next_power_of_2(vocabulary)), min(128, max(16, triton.next_power_of_2(width)))  # fmt: skip
+    programs, steps = _walk(dy, rows, 64)
+    sums = dy.new_empty(programs, tokens, width)
+    with on(dy):
+        sum_by_token[(programs, triton.cdiv(width, columns))](
+            dy, token_ids, sums, rows, steps, D=width, V=tokens, W=columns, R=64
         )
-    return sums.sum(0)
+    return sums.sum(0)[:vocabulary]
+
+
+def hidden_gradient(
+    h: torch.Tensor, dy: torch.Tensor, w1: torch.Tensor, b1: torch.Tensor, w2: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return gelu(h · w1ᵀ + b1), the gradient before GELU from dy · w2, and the sums of the latter's columns."""
+    (rows, width), hidden = h.shape, len(w1)
+    act, dpre = (h.new_empty(rows, hidden) for _ in range(2))
+    tiles = triton.cdiv(rows, HIDDEN["M"])
+    sums = h.new_empty(tiles, hidden, dtype=torch.float32)
+    with on(h):
+        hidden_backward[(tiles * triton.cdiv(hidden, HIDDEN["C"]),)](
+            h, dy, w1, b1, w2, act, dpre, sums, rows, D=width, H=hidden, **HIDDEN
+        )
+    return act, dpre, sums.sum(0)
 
 
 def smooth(
@@ -126,13 +151,12 @@ def _rows(x: torch.Tensor) -> tuple[int, dict[str, int]]:
     return x.numel() // width, {"D": width, "W": padded, "R": max(1, _TILE // padded)}
 
 
-def _walk(x: torch.Tensor, rows: int, tile: int, *, share: int = 1) -> tuple[int, int]:
+def _walk(x: torch.Tensor, rows: int, tile: int) -> tuple[int, int]:
     """Return programs, and how many tiles of rows each walks over: four programs a multiprocessor."""
     tiles = triton.cdiv(rows, tile)
-    most = max(1, 4 * device_limits(x.device).n_sm // share)
-    steps = triton.cdiv(tiles, most)
+    steps = triton.cdiv(tiles, 4 * device_limits(x.device).n_sm)
     return triton.cdiv(tiles, steps), steps
 
 
 def _tile(length: int) -> int:
-    return min(2048, max(16, triton.next_power_of_2(length)))
+    return min(1024, max(16, triton.next_power_of_2(length)))
