@@ -34,7 +34,7 @@ class RecordedPass:
         self._inputs = [t.clone() for t in inputs]
         self._parameters = [p for p in parameters if p.requires_grad]
         # A first pass compiles kernels and makes tables, which is not to be recorded; on a stream of its own, as recording wants it.
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(2):

@@ -96,7 +96,9 @@ def test_hidden_layers_and_channels_go_in_parts(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_same_bits_come_every_time() -> None:
-    model = HyenaForCausalLM(HyenaConfig(d_model=128, n_layers=2, max_seq_len=4098, embed_dropout=0.0)).cuda()
+    model = HyenaForCausalLM(
+        HyenaConfig(d_model=128, n_layers=2, max_seq_len=4098, embed_dropout=0.0)
+    ).cuda()
     ids = torch.randint(7, 11, (3, 4096), device=CUDA)
 
     def gradients() -> list[torch.Tensor]:

@@ -90,7 +90,9 @@ def mixer_half(
     from hyenadna.ops.block.functions import MixerHalf
 
     tensors = (*norm, *in_proj, *short_conv, k, skip, *out_proj)
-    y: torch.Tensor = MixerHalf.apply(x.contiguous(), *(t.contiguous() for t in tensors), eps, dtype, k_again)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = MixerHalf.apply(
+        x.contiguous(), *(t.contiguous() for t in tensors), eps, dtype, k_again
+    )  # type: ignore[no-untyped-call]
     return y
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import embedding, gelu
 from hyenadna.ops.block import launches
 from hyenadna.ops.fftconv import triton_backend
 
+# ruff: noqa: D102 - what forward and backward do is said in hyenadna.ops.block
 __all__ = ["Embed", "LayerNorm", "MixerHalf", "MlpHalf"]
 
 _MOST_HIDDEN = 2**27  # numbers of a hidden layer at a time
@@ -138,9 +139,10 @@ class MixerHalf(torch.autograd.Function):
             signals = launches.smooth(projected, b_in, w_short, b_short, first, channels)
             of = slice(first, first + channels)
             dsignals = torch.empty_like(signals)
-            found = triton_backend.backward(dy[:, of], *signals, k[of], skip[of], out=dsignals)
+            x0, x1, v = signals
+            found = triton_backend.backward(dy[:, of], x0, x1, v, k[of], skip[of], out=dsignals)
             dk[of], dskip[of] = found.dk, found.dbias
-            del signals, found
+            del signals, x0, x1, v, found
             launches.smooth_gradient(projected, dsignals, b_in, w_short, dprojected, sums, first)
             del dsignals
         del projected, dy

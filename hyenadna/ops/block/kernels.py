@@ -31,7 +31,7 @@ def _normalise(x, inside, eps, D: tl.constexpr):
 
 @triton.jit
 def norm_forward(x_p, gamma_p, beta_p, y_p, rows, eps, D: tl.constexpr, W: tl.constexpr, R: tl.constexpr):  # fmt: skip
-    """y = gamma ∘ (x − mean) / √(variance + eps) + beta for R rows of D channels, padded to W."""
+    """Norms: y = gamma ∘ (x − mean) / √(variance + eps) + beta for R rows of D channels, padded to W."""
     row, column = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R), tl.arange(0, W)
     inside = (row < rows)[:, None] & (column < D)[None, :]
     at = row[:, None] * D + column[None, :]
@@ -48,7 +48,7 @@ def norm_backward(
     x_p, dy_p, more_p, gamma_p, dx_p, dgamma_p, dbeta_p, rows, steps, eps,
     MORE: tl.constexpr, D: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
-    """dx = more + the gradient of the norm; a program walks `steps` times over R rows, and leaves its sums for gamma and beta."""
+    """The way back: dx = more + the gradient of the norm; a program walks `steps` times over R rows, and leaves its sums for gamma and beta."""
     program, column = tl.program_id(0), tl.arange(0, W)
     gamma = tl.load(gamma_p + column, mask=column < D, other=0.0)[None, :]
     dgamma = tl.zeros([W], tl.float32)
@@ -73,7 +73,7 @@ def norm_backward(
 
 @triton.jit
 def add_rows(x_p, y_p, bias_p, out_p, n, D: tl.constexpr, BIAS: tl.constexpr, T: tl.constexpr):
-    """out = x + y + bias of n numbers, T a program; bias is one row of D."""
+    """Sums: out = x + y + bias of n numbers, T a program; bias is one row of D."""
     at = tl.program_id(0).to(tl.int64) * T + tl.arange(0, T)
     inside = at < n
     total = tl.load(x_p + at, mask=inside).to(tl.float32) + tl.load(y_p + at, mask=inside).to(tl.float32)  # fmt: skip
@@ -104,10 +104,8 @@ def sum_by_token(
 
 
 @triton.jit
-def round_and_sum(
-    x_p, y_p, sum_p, rows, steps, D: tl.constexpr, W: tl.constexpr, R: tl.constexpr
-):
-    """y = x in another dtype, and each program's sums of the columns over `steps` times R rows."""
+def round_and_sum(x_p, y_p, sum_p, rows, steps, D: tl.constexpr, W: tl.constexpr, R: tl.constexpr):
+    """Copies x to y in another dtype, and leaves each program's sums of the columns over `steps` times R rows."""
     program, column = tl.program_id(0), tl.arange(0, W)
     total = tl.zeros([W], tl.float32)
     for step in range(steps):
@@ -190,7 +188,7 @@ def short_backward(
     x_p, dy_p, in_bias_p, weight_p, dx_p, sum_p, first, width, batch, L, steps,
     x_signal, x_channel, x_batch, dy_signal, dy_channel, dy_batch, WIDTH, K: tl.constexpr, S: tl.constexpr, T: tl.constexpr,
 ):  # fmt: skip
-    """dx of one row, laid out as x is, and its sums: K for the weights, then those for bias and in_bias; S ≥ K + 2 a row."""
+    """The gradient dx of one row, laid out as x is, and its sums: K for the weights, then those for bias and in_bias; S ≥ K + 2 a row."""
     row = tl.program_id(0)
     b, channel, signal = row % batch, row // batch % width, row // batch // width
     of = signal * WIDTH + first + channel

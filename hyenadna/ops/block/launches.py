@@ -159,4 +159,4 @@ def _walk(x: torch.Tensor, rows: int, tile: int) -> tuple[int, int]:
 
 
 def _tile(length: int) -> int:
-    return min(1024, max(16, triton.next_power_of_2(length)))
+    return min(1024, max(16, int(triton.next_power_of_2(length))))

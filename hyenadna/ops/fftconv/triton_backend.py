@@ -63,11 +63,13 @@ def backward(
 ) -> Gradients:
     """Compute the gradients of `forward`; dk and dbias are float32. Those of x0, x1, v fill `out` (3, B, D, L), if given."""
     dy, x0, x1, v = (_rows(t) for t in (dy, x0, x1, v))
-    dx0, dx1, dv = (
-        (None if t is None else torch.empty(t.shape, dtype=v.dtype, device=v.device) for t in (x0, x1, v))
-        if out is None
-        else out
-    )  # fmt: skip
+    dx0: torch.Tensor | None
+    dx1: torch.Tensor | None
+    if out is None:
+        dv = torch.empty(v.shape, dtype=v.dtype, device=v.device)
+        dx0, dx1 = (None if t is None else torch.empty_like(dv) for t in (x0, x1))
+    else:
+        dx0, dx1, dv = out.unbind()
     dk = torch.empty(k.shape, dtype=torch.float32, device=k.device)
     if dv.numel() == 0:
         return Gradients(dx0, dx1, dv, dk.zero_(), torch.zeros_like(bias, dtype=torch.float32))
