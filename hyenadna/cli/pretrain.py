@@ -29,6 +29,13 @@ def pretrain(
             autocompletion=_complete,
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Train nothing: print parameters, tokens per step and predicted peak memory; on a GPU measure memory and speed, too.",
+        ),
+    ] = False,
 ) -> int:
     """Pretrain a language model on genomes.
 
@@ -62,13 +69,16 @@ def pretrain(
       hyenadna pretrain resume=runs/pretrain/2026-01-31_12-00-00
       hyenadna pretrain --multirun optimizer.lr=3e-4,6e-4 seed=1,2
       hyenadna pretrain model=tiny_16k --cfg job
+      hyenadna pretrain --dry-run model=large_1m data.seq_len=1000000 \\
+          data.global_batch_size=1
 
     All settings are described in hyenadna/training/config.py.
     """  # noqa: D301 - the backspaces are Click's marks for "do not rewrap"
     from hyenadna.cli.hydra_app import run_hydra_command
     from hyenadna.training.config import PretrainConfig
 
-    return run_hydra_command("pretrain", PretrainConfig, _run, overrides or [])
+    job = _dry_run if dry_run else _run
+    return run_hydra_command("pretrain", PretrainConfig, job, overrides or [])
 
 
 def _run(config: PretrainConfig, invocation: Invocation) -> int:
@@ -99,6 +109,46 @@ def _run(config: PretrainConfig, invocation: Invocation) -> int:
         _summarize(result)
     # A time limit is what the user asked for; a signal is told to the shell in its usual numbers.
     return {"SIGINT": 130, "SIGTERM": 143}.get(result.stopped or "", 0)
+
+
+def _dry_run(config: PretrainConfig, invocation: Invocation) -> int:
+    import torch
+
+    from hyenadna.training.estimate import estimate
+    from hyenadna.training.pretrain import build_language_model
+    from hyenadna.training.step_benchmark import StepShape, measure_step
+    from hyenadna.training.trainer import resolve_devices, resolve_precision
+
+    with torch.device("meta"):
+        shape = build_language_model(config.model, seed=config.seed).config
+    found = estimate(config, shape)
+    devices = resolve_devices(config.trainer) * config.trainer.num_nodes
+    rows = {
+        "model": f"{found.n_parameters:,} parameters; {shape.n_layers} layers of width {shape.d_model}, up to {shape.max_seq_len:,} tokens",
+        "one step": f"{found.tokens_per_step:,} tokens ({config.data.global_batch_size:,} windows of {found.seq_len:,})",
+        "the run": f"{found.steps:,} steps, {found.steps * found.tokens_per_step:,} tokens",
+        "one pass": f"{found.micro_batch:,} x {found.seq_len:,} tokens on {'each of ' if devices > 1 else ''}{devices} device{'s' * (devices > 1)}",
+        "memory, bf16 on a GPU": f"{found.gpu_bytes / 2**30:.2f} GiB predicted",
+        "memory, fp32 on a CPU": f"{found.cpu_bytes / 2**30:.2f} GiB predicted",
+    }
+    precision = resolve_precision(config.trainer.precision, config.trainer.accelerator)
+    if config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        device = torch.device("cuda", 0)
+        step = StepShape(shape, found.micro_batch, found.seq_len, shape.activation_checkpointing)
+        dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
+        try:
+            timing = measure_step(step, dtype, device, repeats=5)
+        except torch.OutOfMemoryError:
+            measured = (
+                "out of memory; use data.micro_batch_size, or model.activation_checkpointing=true"
+            )
+        else:
+            measured = f"{(timing.peak_bytes or 0) / 2**30:.2f} GiB at most, {timing.tokens_per_s('step', step):,.0f} tokens/s"
+        rows[f"measured on {torch.cuda.get_device_name(device)}, {precision}"] = measured
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        typer.echo(f"{name:{width}}  {text}")
+    return 0
 
 
 def _forget_foreign_splits(config: PretrainConfig, overrides: tuple[str, ...]) -> None:

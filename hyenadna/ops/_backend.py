@@ -1,13 +1,14 @@
-"""Can Triton kernels run here, and if not, why."""
+"""Can Triton kernels run here, and if not, why; and float32 whatever the caller's autocast says."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 
 import torch
 
-__all__ = ["interpreted", "triton_unavailable"]
+__all__ = ["interpreted", "no_autocast", "triton_unavailable"]
 
 
 def interpreted() -> bool:
@@ -29,6 +30,13 @@ def triton_unavailable(device: torch.device) -> str | None:
     if major < 8:
         return f"compute capability 8.0 (Ampere) or newer is needed, this GPU has {major}.{minor}"
     return None
+
+
+def no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Switch autocast off on a device; "meta" has none."""
+    if device.type == "meta":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 @functools.lru_cache(maxsize=1)

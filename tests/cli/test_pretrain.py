@@ -259,3 +259,15 @@ def test_hydras_logging_does_not_outlive_its_call(capsys: pytest.CaptureFixture[
     main(["pretrain", "--info", "searchpath"])
     assert "hydra" in capsys.readouterr().out
     assert (list(root.handlers), root.level) == before
+
+
+def test_a_dry_run_says_what_the_run_needs_and_leaves_nothing(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pretrain", "--dry-run", *words]) == 0
+    said = capsys.readouterr().out
+    for part in ("parameters", "256 tokens (4 windows of 64)", "4 steps, 1,024 tokens", "GiB predicted"):  # fmt: skip
+        assert part in said
+    assert not list(Path().iterdir())
+    assert main(["pretrain", "--dry-run", *words, "data.seq_len=100"]) == 2
+    assert "exceeds the model's max_seq_len of 66" in capsys.readouterr().err

@@ -82,13 +82,13 @@ def test_little_is_kept_for_the_backward_pass() -> None:
 
 
 def test_hidden_layers_and_channels_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hyenadna.ops.block import functions
+    from hyenadna.ops.block import limits
 
     config = HyenaConfig(d_model=128, n_layers=1, max_seq_len=4098)
     shape = StepShape(config, 2, 4096)
     whole = check_step(shape, BF16, CUDA)
-    monkeypatch.setattr(functions, "_MOST_HIDDEN", 2**19)
-    monkeypatch.setattr(functions, "_MOST_SMOOTHED", 2**20)
+    monkeypatch.setattr(limits, "MOST_HIDDEN", 2**19)
+    monkeypatch.setattr(limits, "MOST_SMOOTHED", 2**20)
     parts = check_step(shape, BF16, CUDA)
     assert whole[2]
     assert parts[2]

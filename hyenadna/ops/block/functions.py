@@ -10,14 +10,11 @@ import triton
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, gelu
 
-from hyenadna.ops.block import launches
+from hyenadna.ops.block import launches, limits
 from hyenadna.ops.fftconv import triton_backend
 
 # ruff: noqa: D102 - what forward and backward do is said in hyenadna.ops.block
 __all__ = ["Embed", "LayerNorm", "MixerHalf", "MlpHalf"]
-
-_MOST_HIDDEN = 2**27  # numbers of a hidden layer at a time
-_MOST_SMOOTHED = 2**28  # numbers of smoothed signals at a time
 
 _Gradients = tuple[torch.Tensor | None, ...]
 
@@ -168,7 +165,7 @@ def _gelu_layer(h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
 
 def _parts(rows: int, hidden: int) -> Iterator[slice]:
     """Yield some rows at a time, of a hidden layer that would be too large at once."""
-    most = max(1, _MOST_HIDDEN // hidden)
+    most = max(1, limits.MOST_HIDDEN // hidden)
     size = triton.cdiv(rows, triton.cdiv(rows, most))
     for first in range(0, rows, size):
         yield slice(first, first + size)
@@ -177,7 +174,7 @@ def _parts(rows: int, hidden: int) -> Iterator[slice]:
 def _groups(projected: torch.Tensor) -> Iterator[tuple[int, int]]:
     """Yield first and number of some channels at a time, of smoothed signals that would be too large at once."""
     width = projected.shape[1]
-    most = max(1, _MOST_SMOOTHED * width // projected.numel())
+    most = max(1, limits.MOST_SMOOTHED * width // projected.numel())
     size = triton.cdiv(width, triton.cdiv(width, most))
     for first in range(0, width, size):
         yield first, min(size, width - first)

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["DeviceLimits", "LongPlan", "TilePlan", "device_limits", "plan_fftconv", "unplannable"]
+__all__ = [
+    "DeviceLimits",
+    "LongPlan",
+    "TilePlan",
+    "device_limits",
+    "plan_fftconv",
+    "unplannable",
+    "workspace_bytes",
+]
 
 MAX_LENGTH = 4_194_304
 _TILE_LIMIT = 8192
@@ -159,6 +167,12 @@ def plan_fftconv(
     return _long_plan(batch, width, length, limits, exact=exact, backward=backward)
 
 
+def workspace_bytes(numbers: int, operand: int, *, backward: bool) -> int:
+    """Return the most that workspaces take for signals of so many numbers (B·D·L) of `operand` bytes, unless one channel needs more."""
+    tensors = _BACKWARD_TENSORS if backward else _FORWARD_TENSORS
+    return int(tensors * max(numbers, _LEAST_NUMBERS) * operand)
+
+
 def _power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
@@ -231,8 +245,7 @@ def _long_plan(
     # Workspaces and spectra of the channels in flight, against one (B, D, L) tensor.
     operand = 4 if exact else 2
     per_channel = 2 * operand * n1 * nm * na * nb * ((2 if backward else 1) * batch + 1)
-    numbers = max(batch * width * length, _LEAST_NUMBERS)
-    allowed = int((_BACKWARD_TENSORS if backward else _FORWARD_TENSORS) * numbers * operand)
+    allowed = workspace_bytes(batch * width * length, operand, backward=backward)
     channels = max(1, min(width, allowed // per_channel))
     channels = -(-width // -(-width // channels))
     wide = nb * rows > 16

@@ -11,6 +11,8 @@ import math
 
 import torch
 
+from hyenadna.ops._backend import no_autocast
+
 
 @functools.lru_cache(maxsize=256)
 def fft_length(length: int) -> int:
@@ -64,7 +66,7 @@ def _working_dtype(*tensors: torch.Tensor) -> torch.dtype:
 def fftconv_reference(u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Compute `hyenadna.ops.fftconv.fftconv` in plain torch; differentiable, any device."""
     dtype = _working_dtype(u, k)
-    with torch.autocast(u.device.type, enabled=False):
+    with no_autocast(u.device):
         w = u.to(dtype)
         y = _causal_convolution(w, k.to(dtype)) + bias.to(dtype)[:, None] * w
     return y.to(u.dtype)
@@ -75,7 +77,7 @@ def gated_fftconv_reference(
 ) -> torch.Tensor:
     """Compute `hyenadna.ops.fftconv.gated_fftconv` in plain torch; the gates are applied before any rounding."""
     dtype = _working_dtype(v, k)
-    with torch.autocast(v.device.type, enabled=False):
+    with no_autocast(v.device):
         w = x1.to(dtype) * v.to(dtype)
         y = x0.to(dtype) * (_causal_convolution(w, k.to(dtype)) + bias.to(dtype)[:, None] * w)
     return y.to(v.dtype)

@@ -6,13 +6,12 @@ refused, never replaced.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
 
 from hyenadna.errors import BackendUnavailableError
-from hyenadna.ops._backend import interpreted, triton_unavailable
+from hyenadna.ops._backend import interpreted, no_autocast, triton_unavailable
 from hyenadna.ops.fftconv.plan import device_limits
 from hyenadna.ops.implicit_filter.autograd import triton_implicit_filter
 from hyenadna.ops.implicit_filter.reference import implicit_filter_reference
@@ -119,7 +118,7 @@ def implicit_filter(
         dtype=features.dtype,
     )
     freq = freq.reshape(-1)
-    with _no_autocast(features.device):
+    with no_autocast(features.device):
         if chosen == "torch":
             return implicit_filter_reference(
                 features, weights, biases, out_weight, freq, decay, shift, grid_len
@@ -131,12 +130,6 @@ def implicit_filter(
             *(t.contiguous() for t in tensors), float(shift), grid_len
         )
     return k
-
-
-def _no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    if device.type == "meta":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def _unsuitable(
