@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,9 @@ def run_hydra_command(
 
     entry = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(job)
     asked_for_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    with _hydra_environment([user_argv[0], *arranged]):
+    with _hydra_environment([user_argv[0], *arranged]), warnings.catch_warnings():
+        # Hydra's own use of what a newer OmegaConf deprecates is nothing that a user can change.
+        warnings.filterwarnings("ignore", module=r"hydra(\.|$)")
         try:
             entry()
         except (HydraException, OmegaConfBaseException) as error:

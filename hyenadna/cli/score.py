@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from hyenadna.inference.inputs import NamedSequence
-    from hyenadna.inference.likelihood import BatchSize, SequenceScore
+    from hyenadna.inference.forward import BatchSize
+    from hyenadna.inference.likelihood import SequenceScore
     from hyenadna.sequence import Interval
 
 _PLACE_COLUMNS = ("chrom", "start", "end", "strand")

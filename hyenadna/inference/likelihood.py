@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from hyenadna.errors import ConfigError, DataError, SequenceLengthError
 from hyenadna.inference.batching import (
@@ -26,10 +24,9 @@ from hyenadna.inference.batching import (
     padded_length,
     windows,
 )
+from hyenadna.inference.forward import BatchSize, in_fitting_batches, require_scoring, scoring_mode
 from hyenadna.models import HyenaForCausalLM
 from hyenadna.tokenizers import CharacterTokenizer
-
-BatchSize = int | Literal["auto"]
 
 _LOOK_AHEAD = 16  # batches' worth of tokens that are read before the first of them is scored
 _MAX_WAITING = 1 << 14  # sequences that may wait for their batch
@@ -153,23 +150,8 @@ def score_sequences(
     """
     if isinstance(sequences, str | bytes):
         raise TypeError("sequences is one string; pass a list of strings")
-    if not isinstance(getattr(model, "lm_head", None), nn.Module):
-        raise ConfigError(
-            f"a {type(model).__name__} gives no likelihoods; scoring needs a language model, HyenaForCausalLM"
-        )
-    if tokenizer is None:
-        tokenizer = CharacterTokenizer()
-    elif not isinstance(tokenizer, CharacterTokenizer):
-        raise ConfigError(
-            f"the tokenizer is a {type(tokenizer).__name__}; scoring needs the nucleotide tokenizer"
-        )
+    tokenizer = require_scoring(model, tokenizer, batch_size)
     window, stride = resolve_windows(model.config.max_seq_len, window, stride)
-    if batch_size != "auto" and (
-        isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
-    ):
-        raise ConfigError(
-            f"batch_size is {batch_size!r}; expected 'auto' or a number of at least 1"
-        )
     scorer = _Scorer(model, tokenizer, batch_size, window, stride, rc, half, progress)
     return scorer.run(sequences)
 
@@ -316,25 +298,10 @@ class _Scorer:
         for batch in batches(
             pieces, limit=self.window, max_tokens=self.max_tokens, max_rows=self.max_rows
         ):
-            for piece, total in zip(batch, self._totals(batch), strict=True):
+            totals = in_fitting_batches(batch, self._forward, self.device)
+            for piece, total in zip(batch, totals, strict=True):
                 self.tallies[piece.owner].total += total
             self._report(sum(len(p.token_ids) - (p.first if p.first > 1 else 0) for p in batch))
-
-    def _totals(self, batch: Sequence[Piece]) -> list[float]:
-        """Return each piece's log-likelihood; where memory runs out, half the batch is tried, which changes no score."""
-        try:
-            return self._forward(batch)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            if len(batch) == 1:
-                raise ConfigError(
-                    f"{len(batch[0].token_ids):,} bases at once do not fit into the memory of {self.device}; "
-                    "choose a smaller window"
-                ) from error
-        # Outside the except block, so that the failed pass's tensors are freed first.
-        half = len(batch) // 2
-        return self._totals(batch[:half]) + self._totals(batch[half:])
 
     def _forward(self, batch: Sequence[Piece]) -> list[float]:
         stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)
@@ -342,7 +309,7 @@ class _Scorer:
         for row, piece in zip(scored, batch, strict=True):
             row[: piece.first] = False
         token_ids = torch.from_numpy(stacked).to(self.device)
-        with torch.inference_mode(), _evaluating(self.model), self._precision():
+        with scoring_mode(self.model, half=self.half):
             logits = self.model(token_ids)[:, :-1]
             if logits.dtype != torch.float64:
                 logits = logits.float()
@@ -351,11 +318,6 @@ class _Scorer:
             keep = torch.from_numpy(scored[:, 1:]).to(self.device)
             totals: list[float] = torch.where(keep, log_p, 0.0).sum(dim=1).tolist()
         return totals
-
-    def _precision(self) -> AbstractContextManager[object]:
-        if self.half:
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return _full_precision(self.device)
 
     def _report(self, n_bases: int) -> None:
         if self.progress is not None:
@@ -369,35 +331,3 @@ def _name_and_letters(item: str | tuple[str, str] | HasSequence, number: int) ->
         record = cast(HasSequence, item)
         return record.name, record.sequence
     return item
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a moment; every module gets back the mode that it had."""
-    training = [module for module in model.modules() if module.training]
-    if training:  # where nothing changes, filters that are kept stay valid
-        model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Keep autocast and reduced float32 products out: they round to 11 bits or fewer, differently for different batch shapes."""
-    matmul = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with (
-            torch.autocast(device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False),
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

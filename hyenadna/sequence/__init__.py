@@ -10,7 +10,7 @@ from hyenadna.sequence.alphabet import (
     reverse_complement_codes,
     validate_dna,
 )
-from hyenadna.sequence.interval import Interval, parse_region, require_inside
+from hyenadna.sequence.interval import Interval, find_contig, parse_region, require_inside
 from hyenadna.sequence.variant import Variant
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Variant",
     "base_codes",
     "bases",
+    "find_contig",
     "parse_region",
     "require_inside",
     "reverse_complement",

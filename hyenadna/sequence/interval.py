@@ -143,6 +143,21 @@ def require_inside(interval: Interval, contigs: Mapping[str, int]) -> None:
         )
 
 
+def find_contig(name: str, contigs: Mapping[str, int]) -> str | None:
+    """Return what a genome calls a contig: the name itself, or the other of UCSC's and Ensembl's names for it; None for neither.
+
+    Examples
+    --------
+    >>> find_contig("chr20", {"20": 63025520}), find_contig("MT", {"chrM": 16569}), find_contig("chr20", {"chr2": 9})
+    ('20', 'chrM', None)
+    """
+    bare = name.removeprefix("chr")
+    names = [name, f"chr{name}", bare]
+    if bare in ("M", "MT"):
+        names += ["chrM", "MT", "M"]
+    return next((other for other in names if other in contigs), None)
+
+
 def _require_contig(chrom: str, contigs: Mapping[str, int]) -> None:
     if chrom in contigs:
         return

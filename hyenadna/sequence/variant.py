@@ -10,9 +10,9 @@ from hyenadna.sequence.interval import Interval
 
 _ALLELES = r"(?P<ref>[ACGTNacgtn]+){sep}(?P<alt>[ACGTNacgtn]+|\*|<[^<>\s]+>)"
 _FORMS = (
-    re.compile(r"(?P<chrom>\S+):(?P<pos>[0-9,]+):" + _ALLELES.format(sep="[>:]")),
-    re.compile(r"(?P<chrom>\S+)-(?P<pos>[0-9]+)-" + _ALLELES.format(sep="-")),
-    re.compile(r"(?P<chrom>\S+)_(?P<pos>[0-9]+)_" + _ALLELES.format(sep="_") + r"(?:_b(?:37|38))?"),
+    re.compile(r"(?P<chrom>\S+):(?P<pos>[0-9][0-9,]{0,17}):" + _ALLELES.format(sep="[>:]")),
+    re.compile(r"(?P<chrom>\S+)-(?P<pos>[0-9]{1,18})-" + _ALLELES.format(sep="-")),
+    re.compile(r"(?P<chrom>\S+)_(?P<pos>[0-9]{1,18})_" + _ALLELES.format(sep="_") + r"(?:_b(?:37|38))?"),
 )
 
 
@@ -25,7 +25,7 @@ class Variant:
     chrom
         Name of the contig.
     start
-        0-based position of the first base of ``ref``; VCF's POS is ``start + 1``.
+        0-based position of the first base of ``ref``; VCF's POS is ``start + 1``. −1 is VCF's POS 0, the telomere.
     ref, alt
         Alleles as VCF writes them; ``alt`` may be ``*`` or symbolic (``<DEL>``).
     """
@@ -36,10 +36,9 @@ class Variant:
     alt: str
 
     def __post_init__(self) -> None:
-        if self.start < 0:
+        if self.start < -1:
             raise IntervalError(
-                f"variant {self.chrom} {self.ref}>{self.alt} has position {self.start + 1}; "
-                "positions are 1-based, so at least 1"
+                f"variant at {self.chrom}:{self.start + 1} is before the first base of its contig"
             )
         if not self.ref or not self.alt:
             raise IntervalError(f"variant at {self.chrom}:{self.start + 1} has an empty allele")
@@ -72,13 +71,18 @@ class Variant:
         for form in _FORMS:
             if match := form.fullmatch(text.strip()):
                 alt = match["alt"]
+                position = int(match["pos"].replace(",", ""))
+                if position < 1:
+                    raise IntervalError(
+                        f"variant {text.strip()[:60]!r} has position 0; positions are 1-based, so at least 1"
+                    )
                 return cls(
                     match["chrom"],
-                    int(match["pos"].replace(",", "")) - 1,
+                    position - 1,
                     match["ref"].upper(),
                     alt if alt.startswith("<") else alt.upper(),
                 )
         raise IntervalError(
-            f"variant {text!r} is malformed; expected chr22:1024:A>C, 22-1024-A-C, 22_1024_A_C "
+            f"variant {text[:60]!r} is malformed; expected chr22:1024:A>C, 22-1024-A-C, 22_1024_A_C "
             "or chr22_1024_A_C_b38, with 1-based positions"
         )

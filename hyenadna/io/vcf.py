@@ -1,0 +1,376 @@
+"""Variants in and out: VCF and BCF through pysam (htslib), and lists of variant text.
+
+Every input becomes `VariantRecord` values, each with its VCF line, so that what this package adds is one more INFO entry in a line
+that otherwise stays as htslib prints it. Output is VCF; ``.vcf.gz`` is written as bgzip with a tabix index beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from hyenadna.errors import BackendUnavailableError, FileFormatError, IntervalError
+from hyenadna.io.atomic import atomic_path, check_output, open_output
+from hyenadna.io.streams import input_name, open_bytes, open_text, require_input
+from hyenadna.sequence import Variant
+
+BGZIP_SUFFIXES = (".vcf.gz", ".vcf.bgz")
+_TABIX_LIMIT = 1 << 29  # a .tbi index knows no position beyond
+_VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
+
+
+class VariantRecord(NamedTuple):
+    """One record of an input.
+
+    Parameters
+    ----------
+    chrom
+        Name of the contig.
+    start
+        0-based position of the first base of `ref`; −1 for VCF's POS 0.
+    ref, alts
+        Alleles as they are written; no `alts` where the record has none.
+    name
+        VCF's ID, empty where there is none.
+    line
+        The record as a line of VCF, without its end.
+    """
+
+    chrom: str
+    start: int
+    ref: str
+    alts: tuple[str, ...]
+    name: str
+    line: str
+
+
+class VariantInput(NamedTuple):
+    """An open input.
+
+    Parameters
+    ----------
+    header
+        Lines of a VCF header without their ends, the last one ``#CHROM…``; None for a list of variant text.
+    records
+        The records, read lazily; malformed ones raise FileFormatError.
+    """
+
+    header: list[str] | None
+    records: Iterator[VariantRecord]
+
+
+class InfoField(NamedTuple):
+    """One INFO entry with a value per alternative allele: its key, type and meaning (without double quotes)."""
+
+    key: str
+    kind: Literal["Float", "String"]
+    description: str
+
+
+@contextmanager
+def open_variants(path: str | os.PathLike[str]) -> Iterator[VariantInput]:
+    """Open VCF, BCF, or a list of variant text, whichever the content is.
+
+    Parameters
+    ----------
+    path
+        Plain, gzip or bgzip. Standard input (``-``) and pipes are copied to a temporary file first. A list has one variant a
+        line, in the forms of `Variant.parse`; blank lines and those that start with ``#`` are passed over.
+
+    Raises
+    ------
+    FileFormatError
+        On opening or while reading: the input is missing, empty, truncated, or malformed; with its line where that is known.
+    BackendUnavailableError
+        It is VCF or BCF, and pysam is not installed.
+    """
+    source = require_input(path)
+    name = input_name(source)
+    with ExitStack() as stack:
+        if not source.is_file() or name == "<stdin>":
+            source = stack.enter_context(_spooled(source))
+        with open_bytes(source) as stream:
+            head = stream.read(64)
+        if head.startswith(b"##fileformat=VCF"):
+            yield stack.enter_context(_vcf(source, name))
+        elif head.startswith(b"BCF"):
+            yield stack.enter_context(_bcf(source, name))
+        elif head.removeprefix(b"\xef\xbb\xbf").startswith((b"##", b"#CHROM")):
+            raise FileFormatError(
+                "this looks like VCF but does not begin with ##fileformat=VCFv4.…; add that line, with nothing before it",
+                path=name,
+                line=1,
+            )
+        else:
+            yield VariantInput(None, _text_records(source, name))
+
+
+@contextmanager
+def _spooled(source: Path) -> Iterator[Path]:
+    """Copy a stream, decompressed, into a temporary file: it can only be read once, and must be looked at before."""
+    with tempfile.TemporaryDirectory(prefix="hyenadna-") as folder:
+        copy = Path(folder) / "variants"
+        with open_bytes(source) as stream, copy.open("wb") as out:
+            while block := stream.read(1 << 20):
+                out.write(block)
+        yield copy
+
+
+def _text_records(source: Path, name: str) -> Iterator[VariantRecord]:
+    number, found = 0, False
+    with open_text(source) as handle:
+        for number, line in enumerate(handle, 1):
+            if line.strip() and not line.startswith("#"):
+                found = True
+                try:
+                    yield variant_record(Variant.parse(line))
+                except IntervalError as error:
+                    raise FileFormatError(str(error), path=name, line=number) from None
+    if not found:
+        raise FileFormatError(
+            "the file holds no variant; expected VCF, BCF or variant text such as chr22:1024:A>C",
+            path=name,
+            line=number or None,
+        )
+
+
+def variant_record(variant: Variant) -> VariantRecord:
+    """Return a variant as a record, its line with nothing but the place and the alleles."""
+    chrom, start, ref, alt = variant.chrom, variant.start, variant.ref, variant.alt
+    line = f"{chrom}\t{start + 1}\t.\t{ref}\t{alt}\t.\t.\t."
+    return VariantRecord(chrom, start, ref, (alt,), "", line)
+
+
+@contextmanager
+def _vcf(source: Path, name: str) -> Iterator[VariantInput]:
+    """Read VCF twice in step: htslib says what a line means, the text itself goes to the output unchanged."""
+    with _htslib(source, name) as file, open_text(source) as handle:
+        lines = enumerate(handle, 1)
+        header = []
+        for _, line in lines:
+            header.append(line.rstrip("\n"))
+            if line.startswith("#CHROM"):
+                break
+        yield VariantInput(header, _vcf_records(file, lines, name))
+
+
+def _vcf_records(
+    file: Iterator[Any], lines: Iterator[tuple[int, str]], name: str
+) -> Iterator[VariantRecord]:
+    for number, line in lines:
+        line = line.rstrip("\n")
+        try:
+            record = _record(next(file), line)
+        except (StopIteration, OSError, ValueError) as error:
+            found = f"found {line[:60]!r}" if line.strip() else "the line is blank"
+            raise FileFormatError(
+                f"this is no VCF record: expected {len(_VCF_COLUMNS)} or more columns separated by tabs, "
+                f"with a whole number as POS, in UTF-8; {found}",
+                path=name,
+                line=number,
+            ) from error
+        yield record
+
+
+@contextmanager
+def _bcf(source: Path, name: str) -> Iterator[VariantInput]:
+    with _htslib(source, name) as file:
+        yield VariantInput(str(file.header).splitlines(), _bcf_records(file, name))
+
+
+def _bcf_records(file: Iterator[Any], name: str) -> Iterator[VariantRecord]:
+    for number in itertools.count(1):
+        try:
+            found = next(file)
+            yield _record(found, str(found).rstrip("\n"))
+        except StopIteration:
+            return
+        except (OSError, ValueError) as error:
+            raise FileFormatError(
+                f"record {number:,} cannot be read: the file is damaged or truncated", path=name
+            ) from error
+
+
+def _record(found: Any, line: str) -> VariantRecord:
+    return VariantRecord(
+        found.chrom, found.start, found.ref, found.alts or (), found.id or "", line
+    )
+
+
+@contextmanager
+def _htslib(source: Path, name: str) -> Iterator[Any]:
+    pysam = _pysam()
+    verbosity = pysam.set_verbosity(0)  # it would write to standard error by itself
+    try:
+        try:
+            file = pysam.VariantFile(os.fspath(source))
+        except (OSError, ValueError) as error:
+            raise FileFormatError(
+                "the VCF header is malformed; expected ## lines and then #CHROM POS ID REF ALT QUAL FILTER INFO",
+                path=name,
+            ) from error
+        with file:
+            yield file
+    finally:
+        pysam.set_verbosity(verbosity)
+
+
+def new_header(contigs: Mapping[str, int]) -> list[str]:
+    """Return the header of a VCF without samples: lines without their ends, for contigs of these lengths."""
+    return [
+        "##fileformat=VCFv4.2",
+        '##FILTER=<ID=PASS,Description="All filters passed">',
+        *(f"##contig=<ID={name},length={length}>" for name, length in contigs.items()),
+        "\t".join(_VCF_COLUMNS),
+    ]
+
+
+def extended_header(
+    header: Sequence[str],
+    fields: Sequence[InfoField],
+    provenance: Mapping[str, str],
+    *,
+    version: str,
+) -> list[str]:
+    """Return a header with INFO entries and lines of provenance added; those of the same keys are replaced.
+
+    Parameters
+    ----------
+    header
+        Lines without their ends, the last one ``#CHROM…``.
+    fields
+        Entries with one value per alternative allele.
+    provenance
+        Values of ``##key=value`` lines.
+    version
+        Version of this package, for the INFO lines.
+    """
+    infos = [
+        f'##INFO=<ID={f.key},Number=A,Type={f.kind},Description="{f.description}",Source="hyenadna",Version="{version}">'
+        for f in fields
+    ]
+    others = [f"##{key}={' '.join(value.split())}" for key, value in provenance.items()]
+    replaced = (*(f"##INFO=<ID={f.key}," for f in fields), *(f"##{key}=" for key in provenance))
+    return [*(h for h in header[:-1] if not h.startswith(replaced)), *infos, *others, header[-1]]
+
+
+def with_info(line: str, entries: Mapping[str, str], *, replaced: Iterable[str]) -> str:
+    r"""Return a record's line with INFO entries added after its own; those of the keys `replaced` are dropped.
+
+    Examples
+    --------
+    >>> with_info("1\t5\t.\tA\tC\t.\t.\tAC=1;X=2", {"X": "3"}, replaced=["X", "Y"])
+    '1\t5\t.\tA\tC\t.\t.\tAC=1;X=3'
+    """
+    columns = line.split("\t", 8)
+    gone = {".", *replaced}
+    kept = [entry for entry in columns[7].split(";") if entry.partition("=")[0] not in gone]
+    columns[7] = ";".join([*kept, *(f"{key}={value}" for key, value in entries.items())]) or "."
+    return "\t".join(columns)
+
+
+def check_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Check that a VCF, and its index where it will have one, can be written.
+
+    Raises
+    ------
+    OutputError
+        As `check_output`.
+    BackendUnavailableError
+        bgzip is needed, and pysam is not installed.
+    """
+    check_output(path, force=force, folder=False)
+    if os.fspath(path).endswith(BGZIP_SUFFIXES):
+        check_output(f"{os.fspath(path)}.tbi", force=force, folder=False)
+        _pysam()
+
+
+class VcfWriter:
+    """Writes lines of VCF, and watches whether they can be indexed.
+
+    Parameters
+    ----------
+    write
+        Takes text.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._seen: set[str] = set()
+        self._last = ("", -2)
+        #: Why a tabix index is impossible, empty where it is possible.
+        self.unindexable = ""
+
+    def header(self, lines: Iterable[str]) -> None:
+        """Write the lines of the header."""
+        for line in lines:
+            self._write(line + "\n")
+
+    def record(self, record: VariantRecord, line: str) -> None:
+        """Write a record's line."""
+        chrom, start = self._last
+        if record.chrom != chrom:
+            if record.chrom in self._seen:
+                self.unindexable = "the records are not sorted by contig and position"
+            self._seen.add(record.chrom)
+        elif record.start < start:
+            self.unindexable = "the records are not sorted by contig and position"
+        if record.start + len(record.ref) > _TABIX_LIMIT:
+            self.unindexable = f"a position is beyond {_TABIX_LIMIT:,}, the limit of .tbi"
+        self._last = (record.chrom, record.start)
+        self._write(line + "\n")
+
+
+@contextmanager
+def open_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[VcfWriter]:
+    """Open a VCF that appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    path
+        ``.vcf.gz`` and ``.vcf.bgz`` become bgzip with the index ``….tbi`` beside them, unless the writer finds them
+        `unindexable`; everything else is text; ``-`` is standard output.
+    force
+        Whether existing files may be overwritten.
+
+    Raises
+    ------
+    OutputError
+        As `open_output`.
+    BackendUnavailableError
+        bgzip is needed, and pysam is not installed.
+    """
+    if not os.fspath(path).endswith(BGZIP_SUFFIXES):
+        with open_output(path, force=force) as out:
+            yield VcfWriter(out.write)
+        return
+    pysam = _pysam()
+    with ExitStack() as stack:
+        temporary = stack.enter_context(atomic_path(path, force=force, folder=False))
+        with pysam.BGZFile(os.fspath(temporary), "wb") as out:
+            writer = VcfWriter(lambda text: out.write(text.encode()))
+            yield writer
+        place = f"{os.fspath(path)}.tbi"
+        if writer.unindexable:
+            Path(place).unlink(missing_ok=True)  # that of an overwritten file
+        else:
+            index = stack.enter_context(atomic_path(place, force=force, folder=False))
+            pysam.tabix_index(
+                os.fspath(temporary), preset="vcf", index=os.fspath(index), keep_original=True
+            )
+
+
+def _pysam() -> Any:
+    try:
+        import pysam
+    except ImportError as error:
+        raise BackendUnavailableError(
+            "VCF, BCF and bgzip need pysam, which is not installed; install it with: pip install pysam (it does not exist for "
+            "Windows: use WSL there, or variant text in and TSV out)"
+        ) from error
+    return pysam
