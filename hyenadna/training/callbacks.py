@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -148,10 +148,10 @@ class StopInOrder(Callback):
 class ProgressReporter(Callback):
     """Show steps and metrics on standard error: a bar on a terminal, now and then a plain line elsewhere.
 
-    Shown are the metrics that the module logs with ``prog_bar=True``.
-
     Parameters
     ----------
+    shown
+        Metrics by name, which the module keeps up to date.
     total
         Optimizer steps of the run, or 0 to take Lightning's estimate.
     lines
@@ -160,7 +160,10 @@ class ProgressReporter(Callback):
         Where plain lines go; None is standard error.
     """
 
-    def __init__(self, total: int = 0, *, lines: int = 20, stream: Any = None) -> None:
+    def __init__(
+        self, shown: Mapping[str, Any], total: int = 0, *, lines: int = 20, stream: Any = None
+    ) -> None:
+        self.shown = shown
         self.total = total
         self.lines = lines
         self.stream = stream
@@ -200,10 +203,10 @@ class ProgressReporter(Callback):
             return
         step = trainer.global_step
         if self._bar is not None:
-            text = describe(trainer.progress_bar_metrics)
+            text = describe(self.shown)
             self._bar.update(self._task, completed=step, description="training", metrics=text)
         elif step % max(1, self.total // max(self.lines, 1)) == 0 or step == self.total:
-            self._write(f"step {step}/{self.total}  {describe(trainer.progress_bar_metrics)}")
+            self._write(f"step {step}/{self.total}  {describe(self.shown)}")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that the bar waits for a validation."""
@@ -226,7 +229,7 @@ class ProgressReporter(Callback):
             self._bar = None
 
 
-def describe(metrics: dict[str, Any]) -> str:
+def describe(metrics: Mapping[str, Any]) -> str:
     """Return metrics as one short text, in their order: counts with separators, other numbers with four digits."""
     shown: list[str] = []
     for name, value in metrics.items():

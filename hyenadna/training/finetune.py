@@ -275,7 +275,7 @@ def _train_one(
     stop = StopInOrder()
     callbacks: list[Callback] = [stop]
     if config.trainer.progress:
-        callbacks.append(ProgressReporter(total_steps))
+        callbacks.append(ProgressReporter(module.shown, total_steps))
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout
         trainer = build_trainer(

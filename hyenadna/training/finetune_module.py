@@ -129,6 +129,7 @@ class ClassifierModule(LightningModule):
         self._best_state: dict[str, Tensor] = {}
         self._best_tie_break = math.inf
         self._sums = torch.zeros(2)
+        self.shown: dict[str, float | Tensor] = {}
         self._epoch_started = 0.0
         self.class_weights: Tensor | None
         self.complement: Tensor | None
@@ -175,7 +176,7 @@ class ClassifierModule(LightningModule):
         )
         size = len(batch.labels)
         self._sums += torch.stack([loss.detach() * size, torch.tensor(size, device=self.device)])
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        self.shown["loss"] = loss.detach()
         return loss
 
     def predict_split(self, split: LabelledSet) -> Any:
@@ -206,7 +207,7 @@ class ClassifierModule(LightningModule):
         self.history.append({"epoch": epoch, "train_loss_nats": mean, **row})
         self._keep_if_best(row, epoch)
         self._write(row, epoch, mean, count / max(seconds, 1e-9))
-        self.log("dev mcc", row["mcc"], prog_bar=True, logger=False)
+        self.shown["dev mcc"] = row["mcc"]
         patience = self.settings.trainer.patience
         if patience is not None and epoch - self.best_epoch >= patience:
             self.trainer.should_stop = True

@@ -135,7 +135,7 @@ def _pretrain(
     trainer = build_trainer(
         config.trainer,
         loggers=loggers,
-        callbacks=_callbacks(config, run, stop),
+        callbacks=_callbacks(config, run, stop, module.shown),
         max_steps=config.trainer.max_steps,
         max_epochs=-1,
         val_check_interval=_validate_every(config),
@@ -242,7 +242,9 @@ def _validate_every(config: PretrainConfig) -> int:
     return config.trainer.validate_every or max(1, config.trainer.max_steps // 10)
 
 
-def _callbacks(config: PretrainConfig, run: RunFolder, stop: StopInOrder) -> list[Callback]:
+def _callbacks(
+    config: PretrainConfig, run: RunFolder, stop: StopInOrder, shown: dict[str, float]
+) -> list[Callback]:
     every = config.trainer.checkpoint_every or max(1, config.trainer.max_steps // 20)
     callbacks: list[Callback] = []
     if config.callbacks.ema_decay is not None:
@@ -257,7 +259,7 @@ def _callbacks(config: PretrainConfig, run: RunFolder, stop: StopInOrder) -> lis
         )
     )
     if config.trainer.progress:
-        callbacks.append(ProgressReporter(config.trainer.max_steps))
+        callbacks.append(ProgressReporter(shown, config.trainer.max_steps))
     callbacks.append(
         AfterValidation(lambda: plot_loss(read_metrics(run.metrics), run.plot, title=run.root.name))
     )

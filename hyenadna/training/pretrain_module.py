@@ -22,7 +22,7 @@ from hyenadna.tasks.causal_lm import bits_per_base, next_base_loss, target_weigh
 from hyenadna.training.config import PretrainConfig
 from hyenadna.training.optim import build_optimizer
 from hyenadna.training.pretrain_data import TrainBatch
-from hyenadna.training.recorded import RecordedPass
+from hyenadna.training.recorded import ReadLater, RecordedPass
 from hyenadna.training.schedules import LengthPlan, build_scheduler
 
 
@@ -63,8 +63,8 @@ class CausalLMModule(LightningModule):
         self._clock = time.perf_counter()
         self._validation_sums: list[torch.Tensor] = []
         self._recorded: RecordedPass | None = None
-        self._unwritten: tuple[int, dict[str, float], torch.Tensor] | None = None
-        self._bits: float | None = None
+        self._unwritten: tuple[int, dict[str, float], ReadLater] | None = None
+        self.shown: dict[str, float] = {}
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and the schedule of its learning rate."""
@@ -180,29 +180,26 @@ class CausalLMModule(LightningModule):
             "train/tokens_per_s": round(tokens / max(seconds, 1e-9), 1),
             "train/seq_len": length,
         }
-        sums = self._sum_over_processes(sums)
         self._write_late()
-        self._unwritten = (step, row, sums)
+        self._unwritten = (step, row, ReadLater(self._sum_over_processes(sums)))
         if self.device.type != "cuda":
             self._write_late()
         # A GPU's numbers are read a step later: it has the next one to do meanwhile.
-        if self._bits is not None:
-            self.log("bits/base", self._bits, prog_bar=True, logger=False)
-        self.log("tokens/s", row["train/tokens_per_s"], prog_bar=True, logger=False)
+        self.shown["tokens/s"] = row["train/tokens_per_s"]
 
     def _write_late(self) -> None:
         """Write the row that waits for its numbers, if there is one."""
         if self._unwritten is None:
             return
         (step, row, sums), self._unwritten = self._unwritten, None
-        nats, scored = sums.tolist()
+        nats, scored = sums.read()
         mean = nats / max(scored, 1.0)
         if not math.isfinite(mean):
             raise DataError(
                 f"training diverged: the loss at step {step} is {mean}; lower optimizer.lr, or lengthen schedule.warmup_steps"
             )
-        self._bits = bits_per_base(mean)
-        self._write(row | {"train/loss_nats": mean, "train/bits_per_base": self._bits}, step)
+        self.shown["bits/base"] = bits_per_base(mean)
+        self._write(row | {"train/loss_nats": mean, "train/bits_per_base": bits_per_base(mean)}, step)  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what is due up to here: a resumed run begins after it."""
@@ -250,7 +247,7 @@ class CausalLMModule(LightningModule):
             "n_scored": sums[1],
         }
         self._write(row, step)
-        self.log("validation bits/base", bits_per_base(mean), prog_bar=True, logger=False)
+        self.shown["validation bits/base"] = bits_per_base(mean)
 
     def on_validation_end(self) -> None:
         """Restart the training clock."""

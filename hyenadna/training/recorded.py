@@ -1,4 +1,4 @@
-"""A training step's forward and backward pass as one CUDA graph: recorded once, then replayed without Python between its kernels.
+"""Keeping a GPU busy: a step's forward and backward pass as one CUDA graph, replayed without Python between its kernels, and numbers read late.
 
 A step of a small model has hundreds of kernels of some microseconds, fewer than Python needs to launch one.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-__all__ = ["RecordedPass"]
+__all__ = ["ReadLater", "RecordedPass"]
 
 
 class RecordedPass:
@@ -61,3 +61,23 @@ class RecordedPass:
             mine.copy_(new)
         self._graph.replay()
         return self._outputs
+
+
+class ReadLater:
+    """A few numbers on their way from a GPU: reading them waits for what made them, not for what was asked of the GPU since."""
+
+    def __init__(self, numbers: torch.Tensor) -> None:
+        self._numbers = numbers
+        self._arrived: torch.cuda.Event | None = None
+        if numbers.is_cuda:
+            self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self._numbers.copy_(numbers, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def read(self) -> list[float]:
+        """Return the numbers."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        numbers: list[float] = self._numbers.tolist()
+        return numbers

@@ -24,7 +24,7 @@ class FakeTrainer(SimpleNamespace):
         )
         base: dict[str, Any] = {
             "global_step": 0, "should_stop": False, "sanity_checking": False, "is_global_zero": True,
-            "progress_bar_metrics": {}, "estimated_stepping_batches": 10, "strategy": strategy,
+            "estimated_stepping_batches": 10, "strategy": strategy,
         }  # fmt: skip
         super().__init__(**{**base, **values})
         self.saved: list[int] = []
@@ -147,10 +147,9 @@ def test_time_limit_and_other_processes_stop_the_run() -> None:
 
 def test_plain_lines_are_few_and_hold_the_metrics() -> None:
     stream = io.StringIO()
-    reporter = cb.ProgressReporter(lines=5, stream=stream)
-    trainer: Any = FakeTrainer(
-        progress_bar_metrics={"bits/base": torch.tensor(1.95), "tokens/s": 12345.6}
-    )
+    shown = {"bits/base": torch.tensor(1.95), "tokens/s": 12345.6}
+    reporter = cb.ProgressReporter(shown, lines=5, stream=stream)
+    trainer: Any = FakeTrainer()
     reporter.on_train_start(trainer, MODULE)
     for step in range(1, 11):
         trainer.global_step = step
@@ -166,8 +165,8 @@ def test_bar_on_a_terminal(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_INTERACTIVE", "1")
-    trainer: Any = FakeTrainer(global_step=3, progress_bar_metrics={"bits/base": 1.5})
-    reporter = cb.ProgressReporter(10)
+    trainer: Any = FakeTrainer(global_step=3)
+    reporter = cb.ProgressReporter({"bits/base": 1.5}, 10)
     reporter.on_train_start(trainer, MODULE)
     reporter.on_train_batch_end(trainer, MODULE, None, None, 3)
     reporter.on_validation_start(trainer, MODULE)
@@ -182,7 +181,7 @@ def test_bar_on_a_terminal(
 def test_only_the_first_process_shows_and_plots() -> None:
     trainer: Any = FakeTrainer(is_global_zero=False, global_step=10)
     stream = io.StringIO()
-    reporter = cb.ProgressReporter(10, stream=stream)
+    reporter = cb.ProgressReporter({}, 10, stream=stream)
     reporter.on_train_start(trainer, MODULE)
     reporter.on_train_batch_end(trainer, MODULE, None, None, 10)
     assert stream.getvalue() == ""
