@@ -157,10 +157,12 @@ class RandomWindows:
 
     def batch(self, indices: Iterable[int], seq_len: int) -> TokenIds:
         """Return the token ids of several windows: uint8, shape (B, seq_len)."""
-        numbers = list(indices)
-        ids = np.empty((len(numbers), seq_len), dtype=np.uint8)
-        for row, index in enumerate(numbers):
-            ids[row] = self.window(index, seq_len)
+        places = [self.location(index, seq_len) for index in indices]
+        ids = np.empty((len(places), seq_len), dtype=np.uint8)
+        for number, genome in enumerate(self._genomes):
+            rows = [row for row, (owner, _) in enumerate(places) if owner == number]
+            if rows:
+                ids[rows] = genome.token_id_rows([places[row][1] for row in rows], self.table)
         return ids
 
     def n_starts(self, seq_len: int) -> tuple[int, ...]:

@@ -61,6 +61,37 @@ def test_every_span_equals_the_slice_of_the_text(genome: Genome) -> None:
         assert genome.soft_mask(span).tolist() == [letter.islower() for letter in expected], span
 
 
+def test_rows_of_spans_equal_the_spans_alone(genome: Genome) -> None:
+    for length in range(1, 33):
+        spans = [span for span in every_span() if len(span) == length]
+        random.Random(length).shuffle(spans)
+        if spans:
+            expected = [genome.token_ids(span, TABLE).tolist() for span in spans]
+            assert genome.token_id_rows(spans, TABLE).tolist() == expected, length
+
+
+def test_long_rows_equal_the_spans_alone(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    text = "".join(rng.choice("ACGTN") * rng.choice([1, 1, 900]) for _ in range(400))
+    write_twobit([("a", text), ("b", text[::-1])], tmp_path / "x.2bit")
+    genome = Genome(tmp_path / "x.2bit")
+    for length in (1000, 4096, 4097, 9000):
+        starts = [0, len(text) - length, *(rng.randrange(len(text) - length) for _ in range(60))]
+        spans = [Interval(rng.choice("ab"), s, s + length, rng.choice("+-")) for s in starts]
+        rows = genome.token_id_rows(spans, TABLE)
+        for row, span in zip(rows, spans, strict=True):
+            assert np.array_equal(row, genome.token_ids(span, TABLE)), span
+        assert not np.array_equal(rows[0], rows[1])
+
+
+def test_rows_of_nothing_or_of_two_lengths_are_refused(genome: Genome) -> None:
+    for spans in ([], [Interval("five", 0, 2), Interval("five", 0, 3)]):
+        with pytest.raises(ValueError, match="one common length"):
+            genome.token_id_rows(spans, TABLE)
+    with pytest.raises(IntervalError, match="beyond contig 'five'"):
+        genome.token_id_rows([Interval("five", 0, 6)], TABLE)
+
+
 def test_another_table_gives_its_own_ids(genome: Genome) -> None:
     table = np.array([10, 20, 30, 40, 50], dtype=np.uint8)
     assert genome.token_ids(Interval("edges", 2, 9), table).tolist() == [50, 50, 10, 20, 30, 40, 10]
