@@ -284,6 +284,7 @@ def _report(
         "tokens_per_step": module.plan.tokens_per_step,
         "validation": module.last_validation,
         "throughput": {
+            "first_step_seconds": round(module.first_step_seconds or 0.0, 3),
             "tokens": module.train_tokens,
             "seconds": round(module.train_seconds, 3),
             "tokens_per_s": round(module.train_tokens / seconds, 1),

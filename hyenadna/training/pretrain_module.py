@@ -56,7 +56,8 @@ class CausalLMModule(LightningModule):
         self.model = model
         self.settings = config
         self.plan = plan
-        self.train_seconds = 0.0
+        self.first_step_seconds: float | None = None
+        self.train_seconds = 0.0  # after the first step
         self.train_tokens = 0
         self.last_validation: dict[str, float] = {}
         self._since_log = (0.0, 0)  # seconds and tokens since the last row
@@ -168,8 +169,11 @@ class CausalLMModule(LightningModule):
         seconds, tokens = self._since_log
         now = time.perf_counter()
         seconds, tokens = seconds + now - self._clock, tokens + self.plan.tokens_per_step
-        self.train_seconds += now - self._clock
-        self.train_tokens += self.plan.tokens_per_step
+        if self.first_step_seconds is None:  # compiles kernels, fills caches
+            self.first_step_seconds = now - self._clock
+        else:
+            self.train_seconds += now - self._clock
+            self.train_tokens += self.plan.tokens_per_step
         self._clock, self._since_log = now, (seconds, tokens)
         if step % self.settings.trainer.log_every and step != self.settings.trainer.max_steps:
             return

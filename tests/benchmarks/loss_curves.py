@@ -34,6 +34,26 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(smooth[0] - smooth[1]).mean())
 
 
+def draw(curves: dict[str, dict[str, np.ndarray]], path: str) -> None:
+    """Draw the first way as lines, the second as dots over them."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for way, style in zip(
+        curves,
+        ({"linewidth": 1.2}, {"linestyle": "", "marker": ".", "markersize": 2.5}),
+        strict=True,
+    ):
+        for (seed, values), colours in zip(
+            curves[way].items(), (("#8fb3d9", "#103a63"), ("#e3a79d", "#7a1f14")), strict=True
+        ):
+            colour = colours["marker" in style]
+            axes.plot(values, color=colour, label=f"{way}, seed {seed}", **style)
+    axes.set(xlabel="step", ylabel="bits per base (training)", ylim=(1.86, 2.0))
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
 def main() -> int:
     """Read, compare, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -60,16 +80,7 @@ def main() -> int:
         "curves": {w: {s: [round(float(v), 5) for v in c] for s, c in by.items()} for w, by in curves.items()},
     }  # fmt: skip
     Path(f"{options.out}.json").write_text(json.dumps(found, indent=1) + "\n")
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for way, style in zip(curves, ("-", "--"), strict=True):
-        for seed, colour in zip(seeds, ("#1f5a92", "#b5483a"), strict=True):
-            axes.plot(curves[way][seed], style, color=colour, linewidth=1, label=f"{way}, seed {seed}")  # fmt: skip
-    axes.set(xlabel="step", ylabel="bits per base (training)")
-    axes.set_ylim(1.85, 2.3)
-    axes.legend(frameon=False)
-    figure.savefig(f"{options.out}.png", dpi=130)
+    draw(curves, f"{options.out}.png")
     print(json.dumps({k: v for k, v in found.items() if k != "curves"}, indent=1))
     return 0 if good else 1
 
