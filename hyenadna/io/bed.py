@@ -28,23 +28,26 @@ class BedRecord(NamedTuple):
         Column 4, empty where there is none.
     score
         Column 5, or None where there is none.
+    summit
+        The 0-based base of a narrowPeak's summit (start + column 10), or None where it is not called or the file is no narrowPeak.
     """
 
     interval: Interval
     name: str = ""
     score: float | None = None
+    summit: int | None = None
 
 
 def read_bed(path: str | os.PathLike[str]) -> Iterator[BedRecord]:
     """Read the spans of a BED file one after the other.
 
     Columns are separated by tabs, or by blanks in a line without tabs. Comments (``#``), ``track`` and ``browser`` lines, blank
-    lines and one line of column names are passed over. Columns after the sixth are allowed and not read.
+    lines and one line of column names are passed over. Columns after the sixth are allowed and not read, but for a narrowPeak's summits.
 
     Parameters
     ----------
     path
-        Plain, gzip or bgzip; any line ends; ``-`` reads standard input.
+        Plain, gzip or bgzip; any line ends; ``-`` reads standard input. A name that ends with ``.narrowPeak`` (``.gz``) is that format.
 
     Returns
     -------
@@ -62,6 +65,7 @@ def read_bed(path: str | os.PathLike[str]) -> Iterator[BedRecord]:
 
 def _records(source: Path) -> Iterator[BedRecord]:
     name = input_name(source)
+    narrow_peak = name.lower().removesuffix(".gz").endswith(".narrowpeak")
     number, found = 0, False
     with open_text(source) as handle:
         for number, line in enumerate(handle, 1):
@@ -74,14 +78,14 @@ def _records(source: Path) -> Iterator[BedRecord]:
             if not found and len(fields) > 2 and fields[1].strip().lower() in _START_NAMES:
                 continue
             found = True
-            yield _record(fields, name, number)
+            yield _record(fields, name, number, narrow_peak=narrow_peak)
     if not found:
         raise FileFormatError(
             "the file holds no interval; expected BED", path=name, line=number or None
         )
 
 
-def _record(fields: list[str], path: str, line: int) -> BedRecord:
+def _record(fields: list[str], path: str, line: int, *, narrow_peak: bool) -> BedRecord:
     def wrong(message: str) -> FileFormatError:
         return FileFormatError(message, path=path, line=line)
 
@@ -119,7 +123,16 @@ def _record(fields: list[str], path: str, line: int) -> BedRecord:
                 f"the fifth column, the score, is {fields[4][:30]!r}; expected a number or '.'"
             )
     name = fields[3] if len(fields) > 3 and fields[3] != "." else ""
-    return BedRecord(Interval(chrom, start, end, strand), name, score)
+    summit = None
+    if narrow_peak:
+        offset = fields[9] if len(fields) == 10 else ""
+        if offset != "-1":
+            if not _are_numbers([offset]) or int(offset) >= end - start:
+                raise wrong(
+                    f"the tenth column, the summit of a narrowPeak, is {offset[:30]!r}; expected a number below {end - start}, or -1"
+                )
+            summit = start + int(offset)
+    return BedRecord(Interval(chrom, start, end, strand), name, score, summit)
 
 
 def _are_numbers(texts: list[str]) -> bool:
@@ -151,7 +164,7 @@ def write_bed(
         A name holds a tab or line end, which BED cannot express.
     """
     with open_output(path, force=force) as out:
-        for interval, name, score in records:
+        for interval, name, score, _ in records:
             if any(mark in interval.chrom + name for mark in "\t\r\n"):
                 raise ValueError(
                     f"BED cannot hold the tab or line end in {interval.chrom!r} {name!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,26 @@ def test_build_promoters_refuses_in_one_sentence(
     assert captured.err.startswith("error: ")
     assert words in captured.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_splice_and_peak_tasks_are_built_and_audited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genome, genes = "bundled:scerevisiae/genome.2bit", "bundled:scerevisiae/genes.gff3.gz"
+    task = str(tmp_path / "splice")
+    assert main(["datasets", "build", "splice", "-g", genome, "-a", genes, "-o", task]) == 0
+    said = capsys.readouterr()
+    assert "train\t" in said.out
+    assert "splice sites: 11 without GT or AG" in said.err
+    assert main(["datasets", "audit", task, "--json", f"{tmp_path}/audit.json"]) == 0
+    assert "cheater's MCC" in capsys.readouterr().out
+    pairs = json.loads((tmp_path / "audit.json").read_text())["pairs"]
+    assert all(pair["copies"] == pair["reverse_complements"] == 0 for pair in pairs)
+    (tmp_path / "peaks.bed").write_text("".join(f"chr{c}\t{s}\t{s + 99}\n" for c in ("I", "II", "III") for s in range(999, 99999, 3000)))  # fmt: skip
+    words = ["datasets", "build", "peaks", "-g", genome, "-p", f"{tmp_path}/peaks.bed", "-o", f"{tmp_path}/peaks"]  # fmt: skip
+    assert main(words) == 0
+    assert main(words) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main([*words, "--force", "--negatives", "genes"]) == 2
+    assert "need an annotation" in capsys.readouterr().err
+    assert main(["datasets", "audit", f"{tmp_path}/nothing"]) == 2

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from hyenadna.data.genome import Genome
-from hyenadna.data.promoters import SPLITS, PromoterSettings, build_promoter_task
+from hyenadna.data.promoters import build_promoter_task
+from hyenadna.data.sites import SPLITS, SiteSettings
 from hyenadna.data.twobit import write_twobit
 from hyenadna.errors import ConfigError, DataError, FileFormatError, OutputError
 from hyenadna.io.bed import read_bed
 from hyenadna.io.gff import Feature, read_gff, write_gff
 from hyenadna.sequence import Interval, reverse_complement
 
-SMALL = PromoterSettings(upstream=20, downstream=10, max_gc_difference=0.1)
+SMALL = SiteSettings(upstream=20, downstream=10, max_gc_difference=0.1)
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_what_is_left_out_is_counted(toy, tmp_path: Path) -> None:
         "with N": 2,
         "with the same bases as another": 1,
     }
-    assert summary.starts == 4 * 15 + 6
+    assert summary.sites == 4 * 15 + 6
     card = (tmp_path / "task/README.md").read_text()
     assert "1 with the same bases as another" in card
     assert toy[0].checksum in card
@@ -148,7 +149,7 @@ def test_what_is_left_out_is_counted(toy, tmp_path: Path) -> None:
 
 def test_same_input_and_seed_give_the_same_files(toy, tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
-        settings = PromoterSettings(upstream=20, downstream=10, max_gc_difference=0.1, seed=seed)
+        settings = SiteSettings(upstream=20, downstream=10, max_gc_difference=0.1, seed=seed)
         build_promoter_task(*toy, tmp_path / name, settings=settings)
     files = {
         name: [p.read_bytes() for p in sorted((tmp_path / name).iterdir())]
@@ -158,7 +159,7 @@ def test_same_input_and_seed_give_the_same_files(toy, tmp_path: Path) -> None:
 
 
 def test_contigs_of_the_splits_can_be_chosen(toy, tmp_path: Path) -> None:
-    settings = PromoterSettings(
+    settings = SiteSettings(
         upstream=20,
         downstream=10,
         max_gc_difference=0.1,
@@ -194,10 +195,8 @@ def test_gtf_and_other_kinds_are_read(toy, tmp_path: Path) -> None:
         if r.name.endswith("_1")
     }
     assert places == {300}
-    settings = PromoterSettings(
-        upstream=20, downstream=10, max_gc_difference=0.1, kinds=("gene", "exon")
-    )
-    build_promoter_task(genome, gtf, tmp_path / "chosen", settings=settings)
+    settings = SiteSettings(upstream=20, downstream=10, max_gc_difference=0.1)
+    build_promoter_task(genome, gtf, tmp_path / "chosen", settings=settings, kinds=("gene", "exon"))
     places = {
         r.interval.start + 20
         for r in read_bed(tmp_path / "chosen/windows.bed")
@@ -212,12 +211,15 @@ def test_gtf_and_other_kinds_are_read(toy, tmp_path: Path) -> None:
         ({"upstream": -1}, "upstream"),
         ({"downstream": 2}, "downstream"),
         ({"max_gc_difference": 2.0}, "max_gc_difference"),
+        ({"negatives": "random"}, "gc, genes, shuffle"),
         ({"test_contigs": ("a",), "dev_contigs": ("a",)}, "both"),
     ],
 )
-def test_impossible_settings_are_refused(settings, words: str) -> None:
+def test_impossible_settings_are_refused(toy, tmp_path: Path, settings, words: str) -> None:
+    genome, genes = toy
     with pytest.raises(ConfigError, match=words):
-        PromoterSettings(**settings)
+        build_promoter_task(genome, genes, tmp_path / "task", settings=SiteSettings(**settings))
+    assert not (tmp_path / "task").exists()
 
 
 def annotation(folder: Path, *lines: str) -> Path:
@@ -233,8 +235,8 @@ def annotation(folder: Path, *lines: str) -> Path:
         (["chr9 x mRNA 100 200 . + . ."], "annotation: chr9; genome: c0"),
         (["c0 x mRNA 100 200 . . . ."], "none with a strand"),
         (["c0 x mRNA 9100 9200 . + . ."], "different assemblies"),
-        (["c0 x mRNA 100 200 . + . ."], "needs a contig with genes"),
-        ([f"c{n} x mRNA 1 9 . + . ." for n in range(3)], "no promoter that can be used"),
+        (["c0 x mRNA 100 200 . + . ."], "needs a contig with sites"),
+        ([f"c{n} x mRNA 1 9 . + . ." for n in range(3)], "no start that can be used"),
     ],
 )
 def test_annotation_that_cannot_serve_is_refused(
@@ -246,11 +248,11 @@ def test_annotation_that_cannot_serve_is_refused(
     assert not (tmp_path / "task").exists()
 
 
-@pytest.mark.parametrize(("contig", "words"), [("c9", "not in the genome"), ("empty", "no start")])
+@pytest.mark.parametrize(("contig", "words"), [("c9", "not in the genome"), ("empty", "no site")])
 def test_held_out_contig_must_have_genes(toy, tmp_path: Path, contig: str, words: str) -> None:
     write_twobit([("c0", "ACGT" * 99), ("empty", "ACGT")], tmp_path / "y.2bit")
     gff = annotation(tmp_path, "c0\tx\tmRNA\t100\t200\t.\t+\t.\t.")
-    settings = PromoterSettings(upstream=20, downstream=10, test_contigs=(contig,))
+    settings = SiteSettings(upstream=20, downstream=10, test_contigs=(contig,))
     with pytest.raises(DataError, match=words):
         build_promoter_task(Genome(tmp_path / "y.2bit"), gff, tmp_path / "task", settings=settings)
 

@@ -146,6 +146,7 @@ records = st.builds(
     intervals,
     st.just("") | words,
     st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    st.none(),
 )
 
 

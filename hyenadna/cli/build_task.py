@@ -1,0 +1,143 @@
+"""``hyenadna datasets build``: labelled tasks from a genome and what is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hyenadna.data.sites import SiteSummary
+
+app = typer.Typer(help="Build a labelled task from a genome and its annotation.", no_args_is_help=True)  # fmt: skip
+
+_Genome = Annotated[str, typer.Option("--genome", "-g", help="Genome: .2bit or FASTA.")]
+_Annotation = Annotated[str, typer.Option("--annotation", "-a", help="Genes of the same assembly: GFF3 or GTF.")]  # fmt: skip
+_Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+_Upstream = Annotated[int, typer.Option(help="Bases before the place of a site.")]
+_Downstream = Annotated[int, typer.Option(help="Bases from the place on.")]
+_Contigs = Annotated[str, typer.Option(help="Contigs of the split, separated by commas. (default: chosen by size)")]  # fmt: skip
+_Gc = Annotated[float, typer.Option(help="Largest difference in GC content between the two windows of a pair, 0 to 1.")]  # fmt: skip
+_Seed = Annotated[int, typer.Option(help="Another seed chooses other negatives.")]
+_Force = Annotated[bool, typer.Option("--force", help="Overwrite files of an existing folder.")]
+_Negatives = Annotated[str, typer.Option(help="gc: other windows of like GC content; genes: such windows inside genes; shuffle: the same dinucleotides in another order.")]  # fmt: skip
+
+
+@app.command("promoters")
+def promoters(
+    genome: _Genome,
+    annotation: _Annotation,
+    output: _Output,
+    upstream: _Upstream = 200,
+    downstream: _Downstream = 100,
+    negatives: _Negatives = "gc",
+    test_contigs: _Contigs = "",
+    dev_contigs: _Contigs = "",
+    kinds: Annotated[str, typer.Option(help="Features whose 5' ends are starts, separated by commas. (default: mRNA, else transcript, else gene)")] = "",
+    max_gc_difference: _Gc = 0.02,
+    seed: _Seed = 0,
+    force: _Force = False,
+) -> None:  # fmt: skip
+    """Build a promoter task: windows around the starts of genes against matched windows elsewhere.
+
+    Each negative lies on the promoter's chromosome, has nearly its GC content and the same three bases at the place of the start.
+    The folder (train.csv, dev.csv, test.csv, windows.bed, README.md) goes into 'hyenadna finetune data.path=FOLDER'.
+    Core promoters are --upstream 34 --downstream 36.
+
+    \b
+    Example
+      hyenadna datasets build promoters -g bundled:scerevisiae/genome.2bit -a bundled:scerevisiae/genes.gff3.gz -o promoters
+    """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
+    from hyenadna.data.genome import Genome
+    from hyenadna.data.promoters import build_promoter_task
+    from hyenadna.data.sites import SiteSettings
+    from hyenadna.io.atomic import check_output
+
+    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed)  # fmt: skip
+    check_output(output, force=force, folder=True)  # before a FASTA genome is packed
+    summary = build_promoter_task(
+        Genome.open(genome), annotation, output, settings=settings, kinds=_names(kinds), force=force
+    )
+    _say(summary, "starts")
+
+
+@app.command("splice")
+def splice(
+    genome: _Genome,
+    annotation: _Annotation,
+    output: _Output,
+    upstream: _Upstream = 200,
+    downstream: _Downstream = 200,
+    negatives: _Negatives = "genes",
+    test_contigs: _Contigs = "",
+    dev_contigs: _Contigs = "",
+    max_gc_difference: _Gc = 0.05,
+    seed: _Seed = 0,
+    force: _Force = False,
+) -> None:
+    """Build a splice-site task: acceptors (0), donors (1), and windows with AG or GT at the same place that are neither (2).
+
+    Introns lie between the exons of a transcript, or between its CDS pieces where the annotation has no exons.
+
+    \b
+    Example
+      hyenadna datasets build splice -g bundled:scerevisiae/genome.2bit -a bundled:scerevisiae/genes.gff3.gz -o splice
+    """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
+    from hyenadna.data.genome import Genome
+    from hyenadna.data.sites import SiteSettings
+    from hyenadna.data.splice_sites import build_splice_task
+    from hyenadna.io.atomic import check_output
+
+    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed)  # fmt: skip
+    check_output(output, force=force, folder=True)
+    summary = build_splice_task(
+        Genome.open(genome), annotation, output, settings=settings, force=force
+    )
+    _say(summary, "splice sites")
+
+
+@app.command("peaks")
+def peaks(
+    genome: _Genome,
+    peaks_path: Annotated[str, typer.Option("--peaks", "-p", help="BED or narrowPeak of the same assembly.")],
+    output: _Output,
+    upstream: _Upstream = 50,
+    downstream: _Downstream = 51,
+    negatives: _Negatives = "gc",
+    test_contigs: _Contigs = "",
+    dev_contigs: _Contigs = "",
+    max_gc_difference: _Gc = 0.02,
+    seed: _Seed = 0,
+    force: _Force = False,
+) -> None:  # fmt: skip
+    """Build a binding-site task: windows around the summits of peaks, or their middles, against windows without one.
+
+    \b
+    Example
+      hyenadna datasets build peaks -g hg38.2bit -p CTCF.narrowPeak.gz -o ctcf --test-contigs chr8,chr9 --dev-contigs chr10
+    """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
+    from hyenadna.data.genome import Genome
+    from hyenadna.data.peaks import build_peak_task
+    from hyenadna.data.sites import SiteSettings
+    from hyenadna.io.atomic import check_output
+
+    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed)  # fmt: skip
+    check_output(output, force=force, folder=True)
+    summary = build_peak_task(
+        Genome.open(genome), peaks_path, output, settings=settings, force=force
+    )
+    _say(summary, "peaks")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _say(summary: SiteSummary, what: str) -> None:
+    from hyenadna.data.sites import SPLITS
+
+    for split in SPLITS:
+        typer.echo(f"{split}\t{summary.rows[split]:,} rows\t{', '.join(summary.contigs[split])}")
+    left_out = [f"{count} {reason}" for reason, count in summary.skipped.items() if count]
+    typer.echo(f"left out of {summary.sites:,} {what}: {'; '.join(left_out) or 'none'}", err=True)
