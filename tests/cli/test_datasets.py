@@ -92,7 +92,7 @@ def test_splice_and_peak_tasks_are_built_and_audited(
     words = ["datasets", "build", "peaks", "-g", genome, "-p", f"{tmp_path}/peaks.bed", "-o", f"{tmp_path}/peaks"]  # fmt: skip
     assert main(words) == 0
     assert main(words) == 2
-    assert "exists" in capsys.readouterr().err
+    assert "is not empty" in capsys.readouterr().err
     assert main([*words, "--force", "--negatives", "genes"]) == 2
     assert "need an annotation" in capsys.readouterr().err
     assert main(["datasets", "audit", f"{tmp_path}/nothing"]) == 2
