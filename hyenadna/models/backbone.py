@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hyenadna.errors import SequenceLengthError
 from hyenadna.models.config import HyenaConfig
-from hyenadna.models.hyena import HyenaBlock
+from hyenadna.models.hyena import HyenaBlock, is_watched
 from hyenadna.ops import block
 
 
@@ -63,14 +63,15 @@ class HyenaBackbone(nn.Module):
         return self._normalised(x)
 
     def _embedded(self, token_ids: torch.Tensor) -> torch.Tensor:
-        weight = self.embedding.weight
-        if type(self.embedding) is nn.Embedding and len(weight) <= 64 and block.half_dtype(weight):
+        layer, weight = self.embedding, self.embedding.weight
+        plain = type(layer) is nn.Embedding and not is_watched(layer) and len(weight) <= 16
+        if plain and block.half_dtype(weight):
             return block.embed(token_ids, weight)
         return cast(torch.Tensor, self.embedding(token_ids))
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         norm = self.final_norm
-        if type(norm) is nn.LayerNorm and block.half_dtype(x) is not None:
+        if type(norm) is nn.LayerNorm and not is_watched(norm) and block.half_dtype(x):
             return block.layer_norm(x, block.Affine(norm.weight, norm.bias), norm.eps)
         return cast(torch.Tensor, norm(x))
 

@@ -112,7 +112,7 @@ class HyenaBlock(nn.Module):
         """Whether nothing stands in for a layer or wants to see what goes through it, and nothing is dropped."""
         layers = (self.norm1, self.norm2, self.dropout, self.mixer, self.mlp, *self.mixer.children(), *self.mlp.children())  # fmt: skip
         return (
-            all(type(layer) in _PLAIN and not layer._forward_hooks and not layer._forward_pre_hooks for layer in layers)
+            all(type(layer) in _PLAIN and not is_watched(layer) for layer in layers)
             and not (self.training and self.dropout.p > 0)
             and self.norm1.weight.dtype == torch.float32
         )  # fmt: skip
@@ -122,6 +122,13 @@ class HyenaBlock(nn.Module):
         if self.mixer.order != 2:
             return False
         return resolve_backend("auto", x.device, dtype=dtype, length=x.shape[1]) == "triton"
+
+
+def is_watched(layer: nn.Module) -> bool:
+    """Whether hooks want to see a layer run, forward or backward."""
+    return any(
+        (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    )  # fmt: skip
 
 
 _PLAIN = (Linear, nn.LayerNorm, nn.Conv1d, nn.Dropout, ImplicitFilter, HyenaOperator, MLP)

@@ -33,7 +33,7 @@ def half_dtype(x: torch.Tensor) -> torch.dtype | None:
 
 
 def embed(token_ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Look up rows of weight (V, D), V small, for int32 tokens (…): (…, D). The gradient is summed in a fixed order."""
+    """Look up rows of weight (V, D), V at most 16, for int32 tokens (…): (…, D). The gradient is summed in a fixed order."""
     from hyenadna.ops.block.functions import Embed
 
     y: torch.Tensor = Embed.apply(token_ids.contiguous(), weight)  # type: ignore[no-untyped-call]
@@ -44,7 +44,7 @@ def layer_norm(x: torch.Tensor, norm: Affine, eps: float) -> torch.Tensor:
     """Normalise each row of x (…, D), float32."""
     from hyenadna.ops.block.functions import LayerNorm
 
-    y: torch.Tensor = LayerNorm.apply(x, *norm, eps)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = LayerNorm.apply(x.contiguous(), *(t.contiguous() for t in norm), eps)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -119,5 +119,6 @@ def mlp_half(
     """
     from hyenadna.ops.block.functions import MlpHalf
 
-    y: torch.Tensor = MlpHalf.apply(x.contiguous(), *norm, *fc1, *fc2, eps, dtype)  # type: ignore[no-untyped-call]
+    tensors = (x, *norm, *fc1, *fc2)
+    y: torch.Tensor = MlpHalf.apply(*(t.contiguous() for t in tensors), eps, dtype)  # type: ignore[no-untyped-call]
     return y

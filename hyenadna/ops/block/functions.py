@@ -40,7 +40,6 @@ class LayerNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float) -> torch.Tensor:  # fmt: skip
-        x = x.contiguous()
         ctx.save_for_backward(x, gamma)
         ctx.eps = eps
         return launches.norm(x, gamma, beta, eps, x.dtype)
@@ -123,7 +122,7 @@ class MixerHalf(torch.autograd.Function):
         x, projected, y, gamma, beta, w_in, b_in, w_short, b_short, k, skip, w_out = ctx.saved_tensors  # fmt: skip
         more, dtype = gradients[0].contiguous(), ctx.dtype
         batch, _, width = x.shape
-        k = ctx.k_again() if k is None else k
+        k = ctx.k_again().contiguous() if k is None else k
         dout, db_out = launches.rounded(more, dtype)
         dw_out = torch.bmm(dout.mT, y.mT).sum(0, dtype=torch.float32)
         dy = torch.bmm(w_out.to(dtype).t().expand(batch, width, width), dout.mT)
@@ -166,15 +165,15 @@ def _gelu_layer(h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
 def _parts(rows: int, hidden: int) -> Iterator[slice]:
     """Yield some rows at a time, of a hidden layer that would be too large at once."""
     most = max(1, limits.MOST_HIDDEN // hidden)
-    size = triton.cdiv(rows, triton.cdiv(rows, most))
-    for first in range(0, rows, size):
+    size = triton.cdiv(rows, max(1, triton.cdiv(rows, most)))
+    for first in range(0, rows, max(1, size)):
         yield slice(first, first + size)
 
 
 def _groups(projected: torch.Tensor) -> Iterator[tuple[int, int]]:
     """Yield first and number of some channels at a time, of smoothed signals that would be too large at once."""
     width = projected.shape[1]
-    most = max(1, limits.MOST_SMOOTHED * width // projected.numel())
+    most = max(1, limits.MOST_SMOOTHED * width // max(1, projected.numel()))
     size = triton.cdiv(width, triton.cdiv(width, most))
     for first in range(0, width, size):
         yield first, min(size, width - first)

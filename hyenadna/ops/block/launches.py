@@ -154,7 +154,7 @@ def _rows(x: torch.Tensor) -> tuple[int, dict[str, int]]:
 def _walk(x: torch.Tensor, rows: int, tile: int) -> tuple[int, int]:
     """Return programs, and how many tiles of rows each walks over: four programs a multiprocessor."""
     tiles = triton.cdiv(rows, tile)
-    steps = triton.cdiv(tiles, 4 * device_limits(x.device).n_sm)
+    steps = max(1, triton.cdiv(tiles, 4 * device_limits(x.device).n_sm))
     return triton.cdiv(tiles, steps), steps
 
 
