@@ -21,6 +21,7 @@ _Contigs = Annotated[str, typer.Option(help="Contigs of the split, separated by 
 _Gc = Annotated[float, typer.Option(help="Largest difference in GC content between the two windows of a pair, 0 to 1.")]  # fmt: skip
 _Seed = Annotated[int, typer.Option(help="Another seed chooses other negatives.")]
 _Force = Annotated[bool, typer.Option("--force", help="Overwrite files of an existing folder.")]
+_SplitBy = Annotated[str, typer.Option(help="contig: whole contigs are held out; similarity: rows that share 20-mers stay together.")]  # fmt: skip
 _Negatives = Annotated[str, typer.Option(help="gc: other windows of like GC content; genes: such windows inside genes; shuffle: the same dinucleotides in another order.")]  # fmt: skip
 
 
@@ -34,6 +35,7 @@ def promoters(
     negatives: _Negatives = "gc",
     test_contigs: _Contigs = "",
     dev_contigs: _Contigs = "",
+    split_by: _SplitBy = "contig",
     kinds: Annotated[str, typer.Option(help="Features whose 5' ends are starts, separated by commas. (default: mRNA, else transcript, else gene)")] = "",
     max_gc_difference: _Gc = 0.02,
     seed: _Seed = 0,
@@ -54,7 +56,7 @@ def promoters(
     from hyenadna.data.sites import SiteSettings
     from hyenadna.io.atomic import check_output
 
-    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed)  # fmt: skip
+    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed, split_by)  # fmt: skip
     check_output(output, force=force, folder=True)  # before a FASTA genome is packed
     summary = build_promoter_task(
         Genome.open(genome), annotation, output, settings=settings, kinds=_names(kinds), force=force
@@ -72,6 +74,7 @@ def splice(
     negatives: _Negatives = "genes",
     test_contigs: _Contigs = "",
     dev_contigs: _Contigs = "",
+    split_by: _SplitBy = "contig",
     max_gc_difference: _Gc = 0.05,
     seed: _Seed = 0,
     force: _Force = False,
@@ -89,7 +92,7 @@ def splice(
     from hyenadna.data.splice_sites import build_splice_task
     from hyenadna.io.atomic import check_output
 
-    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed)  # fmt: skip
+    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed, split_by)  # fmt: skip
     check_output(output, force=force, folder=True)
     summary = build_splice_task(
         Genome.open(genome), annotation, output, settings=settings, force=force
@@ -107,6 +110,7 @@ def peaks(
     negatives: _Negatives = "gc",
     test_contigs: _Contigs = "",
     dev_contigs: _Contigs = "",
+    split_by: _SplitBy = "contig",
     max_gc_difference: _Gc = 0.02,
     seed: _Seed = 0,
     force: _Force = False,
@@ -122,7 +126,7 @@ def peaks(
     from hyenadna.data.sites import SiteSettings
     from hyenadna.io.atomic import check_output
 
-    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed)  # fmt: skip
+    settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed, split_by)  # fmt: skip
     check_output(output, force=force, folder=True)
     summary = build_peak_task(
         Genome.open(genome), peaks_path, output, settings=settings, force=force

@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyenadna.data.genome import Genome
+from hyenadna.data.kmers import KmerIndex, sketch_size
 from hyenadna.errors import ConfigError, DataError
 from hyenadna.io.atomic import atomic_path
 from hyenadna.io.bed import BedRecord, write_bed
@@ -28,8 +29,11 @@ from hyenadna.sequence import Interval, base_codes, bases, reverse_complement_co
 
 SPLITS = ("train", "dev", "test")
 NEGATIVES = ("gc", "genes", "shuffle")
+SPLIT_BY = ("contig", "similarity")
 _HELD_OUT_FRACTION = 0.1
 _CANDIDATES_PER_SITE = 40
+_K, _SIMILAR = 20, 0.1  # rows with a tenth of their 20-mers in common stay in one split
+_MOST_OF_A_GROUP = 0.05  # larger groups of similar rows train
 
 
 class Site(NamedTuple):
@@ -72,6 +76,8 @@ class SiteSettings:
         Largest difference in GC content between a site's window and its partner, 0…1.
     seed
         Another seed chooses other partners and another order of rows.
+    split_by
+        ``"contig"``: whole contigs. ``"similarity"``: rows that share a tenth of their 20-mers on either strand, and pairs, stay together.
     """
 
     upstream: int = 200
@@ -81,8 +87,15 @@ class SiteSettings:
     negatives: str = "gc"
     max_gc_difference: float = 0.02
     seed: int = 0
+    split_by: str = "contig"
 
     def __post_init__(self) -> None:
+        if self.split_by not in SPLIT_BY:
+            raise ConfigError(
+                f"split_by {self.split_by!r} is unknown; expected one of {', '.join(SPLIT_BY)}"
+            )
+        if self.split_by == "similarity" and (self.test_contigs or self.dev_contigs):
+            raise ConfigError("a split by similarity holds out no contigs; leave them away")
         if self.negatives not in NEGATIVES:
             raise ConfigError(
                 f"negatives {self.negatives!r} are unknown; expected one of {', '.join(NEGATIVES)}"
@@ -193,16 +206,26 @@ def build_site_task(
     skipped = Counter(task.skipped)
     for reason in ("too near a contig's end", "with N", "with the same bases as another", "without a matching partner"):  # fmt: skip
         skipped[reason] += 0
-    contigs = _contigs_of_splits(genome, task.sites, settings)
-    rows: dict[str, list[_Row]] = {}
     seen: set[str] = set()
-    # The test first: of two windows with the same bases it keeps its own, and training loses the other.
-    for split in reversed(SPLITS):
-        rows[split] = []
-        for chrom in contigs[split]:
-            order = list(genome.contigs).index(chrom)
-            rng = np.random.default_rng([settings.seed, order])
-            rows[split] += _rows(genome, chrom, task, settings, rng, seen, skipped)
+
+    def rows_of(chroms: Iterable[str]) -> list[_Row]:
+        found: list[_Row] = []
+        for chrom in chroms:
+            rng = np.random.default_rng([settings.seed, list(genome.contigs).index(chrom)])
+            found += _rows(genome, chrom, task, settings, rng, seen, skipped)
+        return found
+
+    if settings.split_by == "contig":
+        contigs = _contigs_of_splits(genome, task.sites, settings)
+        # The test first: of two windows with the same bases it keeps its own, and training loses the other.
+        rows = {split: rows_of(contigs[split]) for split in reversed(SPLITS)}
+    else:
+        rows = _split_by_similarity(rows_of(c for c in genome.contigs if c in task.sites), settings)
+        contigs = {
+            split: tuple(c for c in genome.contigs if any(row.interval.chrom == c for row in rows[split]))
+            for split in SPLITS
+        }  # fmt: skip
+    for split in SPLITS:
         if not rows[split]:
             raise DataError(
                 f"the {split} split ({', '.join(contigs[split])}) has no {' or '.join(task.kinds)} that can be used"
@@ -263,6 +286,28 @@ def _contigs_of_splits(
         "dev": tuple(chosen["dev"]),
         "test": tuple(chosen["test"]),
     }
+
+
+def _split_by_similarity(rows: Sequence[_Row], settings: SiteSettings) -> dict[str, list[_Row]]:
+    """Share out groups of similar rows; each site is followed by its partner, and both stay together."""
+    sequences = [row.sequence for row in rows]
+    index = KmerIndex(sequences, _K, sketch_size(sequences))
+    pairs = np.arange(len(rows)).reshape(-1, 2)
+    groups = index.clusters(_SIMILAR, pairs)
+    sizes = np.bincount(groups)
+    wanted = _HELD_OUT_FRACTION * len(rows)
+    held = {"test": 0, "dev": 0}
+    split_of = dict.fromkeys(range(len(sizes)), "train")
+    rng = np.random.default_rng([settings.seed, 1 << 31])
+    for group in rng.permutation(len(sizes)).tolist():
+        split = "test" if held["test"] < wanted else "dev"
+        if held[split] < wanted and sizes[group] <= max(2, _MOST_OF_A_GROUP * len(rows)):
+            split_of[group] = split
+            held[split] += int(sizes[group])
+    found: dict[str, list[_Row]] = {split: [] for split in SPLITS}
+    for row, group in zip(rows, groups.tolist(), strict=True):
+        found[split_of[group]].append(row)
+    return found
 
 
 def _window(
@@ -484,10 +529,14 @@ def _card(genome: Genome, task: SiteTask, settings: SiteSettings, summary: SiteS
         "genes": f"inside a gene of the same contig, on its strand, GC content within {settings.max_gc_difference:.1%}{same}",
         "shuffle": f"the same bases in another order with the same dinucleotides{same}",
     }[settings.negatives]
+    splits = {
+        "contig": "Splits are whole contigs",
+        "similarity": f"Rows of different splits share less than {_SIMILAR:.0%} of their {_K}-mers, on either strand",
+    }[settings.split_by]
     lines = [
         f"# {task.title}",
         "",
-        f"{task.about} Each row of label {task.negative_label} is the partner of a site's row: {partner}. Splits are whole contigs; no sequence "
+        f"{task.about} Each row of label {task.negative_label} is the partner of a site's row: {partner}. {splits}; no sequence "
         "occurs twice, on either strand.",
         "",
         "| split | rows | contigs |",

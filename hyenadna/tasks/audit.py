@@ -1,20 +1,19 @@
 """What the splits of a labelled task share: copies, reverse complements, overlapping windows, and what these are worth to a cheater.
 
-Two sequences overlap where they share k-mers, read on either strand. Of large tasks only a fixed part of all k-mers is kept, chosen by a hash, so
-that shared ones are kept on both sides (a FracMinHash sketch, doi 10.1101/2022.01.11.475838).
+Two sequences overlap where they share k-mers, read on either strand (`hyenadna.data.kmers`).
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from hyenadna.data.kmers import KmerIndex, sketch_size
 from hyenadna.data.labelled import LabelledSet
 from hyenadna.data.labelled_task import LabelledTask
-from hyenadna.sequence import base_codes, reverse_complement
+from hyenadna.sequence import reverse_complement
 from hyenadna.tasks.metrics import confusion_matrices, matthews
 
 __all__ = ["NEARLY_THE_SAME", "OVERLAPPING", "PairAudit", "SplitAudit", "TaskAudit", "audit_task"]
@@ -107,9 +106,8 @@ def audit_task(task: LabelledTask, *, k: int = 20) -> TaskAudit:
     if not 8 <= k <= 31:
         raise ValueError(f"k is {k}; expected 8 to 31")
     sets = {"train": task.train, "dev": task.dev} | ({"test": task.test} if task.test else {})
-    n_bases = sum(len(s) for split in sets.values() for s in split.sequences)
-    sketched = max(1, -(-n_bases // _MOST_KMERS))
-    kmers = {name: _Kmers(split, k, sketched) for name, split in sets.items()}
+    sketched = sketch_size(s for split in sets.values() for s in split.sequences)
+    kmers = {name: KmerIndex(split.sequences, k, sketched) for name, split in sets.items()}
     strands = {name: _strandless(split) for name, split in sets.items()}
     pairs = [("train", "dev")] + [(seen, "test") for seen in ("train", "dev") if "test" in sets]
     return TaskAudit(
@@ -139,7 +137,7 @@ def _audit_pair(
     held: str,
     sets: dict[str, LabelledSet],
     strands: dict[str, list[str]],
-    kmers: dict[str, _Kmers],
+    kmers: dict[str, KmerIndex],
     n_classes: int,
 ) -> PairAudit:
     as_they_are = {s.upper().replace("U", "T") for s in sets[seen].sequences}
@@ -168,73 +166,3 @@ def _audit_pair(
         int((answered & (guess == truth)).sum()),
         float(matthews(confusion)[0]),
     )
-
-
-class _Kmers:
-    """The distinct canonical k-mers of each sequence of a split, as hashes with the row they come from."""
-
-    def __init__(self, split: LabelledSet, k: int, sketched: int) -> None:
-        self.n_rows = len(split)
-        parts = [
-            _hashes(split.sequences[first : first + _BLOCK], first, k, sketched)
-            for first in range(0, self.n_rows, _BLOCK)
-        ]
-        self.hashes = np.concatenate([hashes for hashes, _ in parts])
-        self.rows = np.concatenate([rows for _, rows in parts])
-
-    def nearest_in(self, other: _Kmers) -> tuple[Ints, npt.NDArray[np.float64]]:
-        """Return for each row the row of the other split that holds most of its k-mers, and their share; 0, 0.0 where none does."""
-        order = np.argsort(other.hashes, kind="stable")
-        hashes, rows = other.hashes[order], other.rows[order]
-        best, share = np.zeros(self.n_rows, np.int64), np.zeros(self.n_rows)
-        counts = np.bincount(self.rows, minlength=self.n_rows)
-        low = hashes.searchsorted(self.hashes, side="left")
-        copies = hashes.searchsorted(self.hashes, side="right") - low
-        copies[copies > _MOST_COPIES] = 0
-        edges = np.searchsorted(self.rows, np.arange(0, self.n_rows + _BLOCK, _BLOCK))
-        for begin, end in itertools.pairwise(edges):
-            n = copies[begin:end]
-            within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
-            mine = np.repeat(self.rows[begin:end], n)
-            theirs = rows[np.repeat(low[begin:end], n) + within]
-            pair, shared = np.unique(mine * other.n_rows + theirs, return_counts=True)
-            # The last of ascending counts stays: most shared k-mers, and of equals the first row.
-            last = np.lexsort((-pair, shared))
-            pair, shared = pair[last], shared[last]
-            best[pair // other.n_rows] = pair % other.n_rows
-            share[pair // other.n_rows] = shared / counts[pair // other.n_rows]
-        return best, share
-
-
-def _hashes(
-    sequences: tuple[str, ...], first: int, k: int, sketched: int
-) -> tuple[npt.NDArray[np.uint64], Ints]:
-    """Return the distinct hashes of each sequence's k-mers without ambiguous letters, and their rows, ascending."""
-    lengths = np.array([len(s) for s in sequences])
-    codes = base_codes("".join(sequences)).astype(np.uint64)
-    n = len(codes) - k + 1
-    if n <= 0:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    forward, backward = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
-    for j in range(k):
-        code = codes[j : j + n]
-        forward = (forward << np.uint64(2)) | (code & np.uint64(3))
-        backward |= ((np.uint64(3) - code) & np.uint64(3)) << np.uint64(2 * j)
-    rows = np.repeat(np.arange(first, first + len(sequences)), lengths)
-    ambiguous = np.concatenate([[0], np.cumsum(codes > 3)])
-    whole = (rows[:n] == rows[k - 1 : k - 1 + n]) & (ambiguous[k : k + n] == ambiguous[:n])
-    hashes = _mixed(np.minimum(forward, backward)[whole])
-    kept = hashes % np.uint64(sketched) == 0
-    hashes, rows = hashes[kept], rows[:n][whole][kept]
-    order = np.lexsort((hashes, rows))
-    hashes, rows = hashes[order], rows[order]
-    new = np.ones(len(hashes), dtype=bool)
-    new[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
-    return hashes[new], rows[new]
-
-
-def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Spread numbers over 64 bits, one to one (the finalizer of MurmurHash3, public domain)."""
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        x = (x ^ (x >> np.uint64(33))) * np.uint64(factor)
-    return x ^ (x >> np.uint64(33))

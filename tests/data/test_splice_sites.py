@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hyenadna.data.genome import Genome
+from hyenadna.data.labelled_task import load_task
 from hyenadna.data.sites import SiteSettings, dinucleotide_shuffle
 from hyenadna.data.splice_sites import DEFAULTS, build_splice_task
 from hyenadna.data.twobit import write_twobit
@@ -20,6 +21,7 @@ from hyenadna.errors import ConfigError, DataError
 from hyenadna.io.bed import read_bed
 from hyenadna.io.gff import Feature, write_gff
 from hyenadna.sequence import Interval, reverse_complement
+from hyenadna.tasks.audit import audit_task
 
 SMALL = replace(DEFAULTS, upstream=30, downstream=20, max_gc_difference=0.3)
 EXON, INTRON, GENES = 200, 120, 12
@@ -122,6 +124,27 @@ def test_negatives_from_genes_lie_in_genes_on_their_strand(
             gene, offset = divmod(place - 100, STEP)
             assert offset < span
             assert interval.strand == "+-"[gene % 2]
+
+
+def test_similar_rows_stay_in_one_split(toy: tuple[Genome, Path], tmp_path: Path) -> None:
+    genome, genes = toy
+    settings = replace(SMALL, upstream=90, downstream=90, negatives="gc", split_by="similarity")
+    summary = build_splice_task(genome, genes, tmp_path / "task", settings=settings)
+    total = sum(summary.rows.values())
+    assert 0.08 * total < summary.rows["test"] < 0.25 * total
+    assert summary.rows["dev"] > 0.05 * total
+    # Windows of both ends of an intron of 120 overlap: held out together, where contigs would be, too.
+    pairs = audit_task(load_task(tmp_path / "task", drop_leaks=False)).pairs
+    assert all(pair.overlapping == pair.nearly_the_same == pair.copies == 0 for pair in pairs)
+    # negative control: rows that are dealt out singly do overlap
+    rows = [(label, s) for _, label, s in _rows(tmp_path / "task")]
+    random.Random(0).shuffle(rows)
+    for name, part in (("train", rows[::2]), ("dev", rows[1::2])):
+        lines = "".join(f"{s},{label}\n" for label, s in part)
+        (tmp_path / f"{name}.csv").write_text("sequence,label\n" + lines)
+    assert audit_task(load_task(tmp_path, drop_leaks=False)).pairs[0].overlapping > 0
+    with pytest.raises(ConfigError, match="holds out no contigs"):
+        replace(settings, test_contigs=("c0",))
 
 
 def test_cds_pieces_and_gtf_will_do(toy: tuple[Genome, Path], tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import random
 import numpy as np
 import pytest
 
+from hyenadna.data import kmers
 from hyenadna.data.labelled import LabelledSet
 from hyenadna.data.labelled_task import LabelledTask
 from hyenadna.sequence import reverse_complement
-from hyenadna.tasks import audit
 from hyenadna.tasks.audit import PairAudit, audit_task
 
 N = 60
@@ -107,11 +107,11 @@ def test_a_sketch_finds_what_all_kmers_find(monkeypatch: pytest.MonkeyPatch) -> 
     long = _draw(rng, length=2000)
     train, dev = [s[:1800] for s in long], [s[200:] for s in long]
     whole = _pair(train, dev)
-    monkeypatch.setattr(audit, "_MOST_KMERS", 20_000)
+    monkeypatch.setattr(kmers, "_MOST_KMERS", 20_000)
     sketched = audit_task(_task(_set(train, [0, 1] * 30), _set(dev, [0, 1] * 30)))
     assert sketched.sketched > 5
     assert sketched.pairs[0].nearly_the_same == whole.nearly_the_same == N
-    monkeypatch.setattr(audit, "_BLOCK", 7)
+    monkeypatch.setattr(kmers, "_BLOCK", 7)
     assert _pair(train, dev) == whole
 
 
