@@ -7,17 +7,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from hyenadna.inference.inputs import NamedSequence
-    from hyenadna.inference.forward import BatchSize
     from hyenadna.inference.likelihood import SequenceScore
     from hyenadna.sequence import Interval
 
@@ -96,12 +91,19 @@ def score(
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from rich.console import Console
 
-    from hyenadna.errors import ConfigError, OutputError
+    from hyenadna.cli.scoring import (
+        is_stream,
+        parse_batch_size,
+        progress_bar,
+        require_dtype,
+        require_other_than_inputs,
+        write_record,
+    )
+    from hyenadna.errors import ConfigError
     from hyenadna.inference.inputs import ReferenceInput, read_reference, read_sequences
     from hyenadna.inference.likelihood import resolve_windows, score_sequences
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
     from hyenadna.io import check_output, open_output
-    from hyenadna.resources import resolve
 
     console = Console(stderr=True, quiet=quiet)
     if (fasta is None) == (input_path is None):
@@ -112,22 +114,10 @@ def score(
         raise ConfigError("-r and -b are regions of a genome; give the genome with -f")
     if fasta is not None and (sequence_column or name_column):
         raise ConfigError("--sequence-column and --name-column are about tables given with -i")
-    if dtype not in ("fp32", "bf16"):
-        raise ConfigError(f"--dtype {dtype!r} is unknown; expected fp32 or bf16")
-    rows = _batch_size(batch_size)
-    # A device or pipe has no place beside it for a record.
-    record_path = (
-        None if output == "-" or output.startswith(("/dev/", "/proc/")) else f"{output}.json"
-    )
-    for given in (fasta, bed, input_path):
-        if (
-            given not in (None, "-")
-            and output != "-"
-            and Path(output).resolve() == resolve(str(given)).resolve()
-        ):
-            raise OutputError(
-                f"{output} is an input of this command; choose another name for the output"
-            )
+    require_dtype(dtype)
+    rows = parse_batch_size(batch_size)
+    record_path = None if is_stream(output) else f"{output}.json"
+    require_other_than_inputs(output, fasta, bed, input_path)
     check_output(output, force=force, folder=False)
     if record_path:
         check_output(record_path, force=force, folder=False)
@@ -144,7 +134,7 @@ def score(
 
     began = time.monotonic()
     places: deque[Interval | None] = deque()
-    bar = _progress_bar(console)
+    bar = progress_bar(console, "bases")
     n_bases = None if source.n_bases is None else source.n_bases * (2 if rc else 1)
     task = bar.add_task("scoring", total=n_bases)
     scores = score_sequences(
@@ -182,18 +172,8 @@ def score(
                 },
                 "results": totals.summary() | {"seconds": round(seconds, 3)},
             }
-            _write_record(record_path, record, force=force)
+            write_record(record_path, record, force=force)
     console.print(totals.sentence(window, seconds), highlight=False, soft_wrap=True)
-
-
-def _batch_size(text: str) -> BatchSize:
-    from hyenadna.errors import ConfigError
-
-    if text == "auto":
-        return "auto"
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ConfigError(f"--batch-size is {text!r}; expected auto or a number of at least 1")
-    return int(text)
 
 
 def _remember_places(
@@ -297,37 +277,3 @@ def _numbers(result: SequenceScore) -> tuple[object, ...]:
         result.n_ambiguous,
         result.n_soft_masked,
     )
-
-
-def _progress_bar(console: Console) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.completed:,.0f} bases"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=console.quiet or not console.is_terminal,
-    )
-
-
-def _write_record(path: str, record: dict[str, Any], *, force: bool) -> None:
-    import json
-
-    from hyenadna.io import open_output
-    from hyenadna.training.run_folder import environment
-
-    with open_output(path, force=force) as out:
-        json.dump(record | environment(), out, indent=2)
-        out.write("\n")

@@ -45,7 +45,7 @@ Reason = Literal[
 
 #: Why an allele has no score, one word each, with what the word means.
 REASONS: dict[Reason, str] = {
-    "no_alternative": "the record has no alternative allele",
+    "no_alternative": "there is no alternative allele",
     "symbolic": "the allele is symbolic, a breakend or *, and has no bases of its own",
     "not_acgt": "REF or ALT has letters other than A, C, G and T",
     "unknown_contig": "the genome has no such contig",
@@ -251,6 +251,9 @@ class _Strand(NamedTuple):
     end: int
 
 
+_Prepared = tuple[Variant, list[_Strand]] | VariantScore  # what is to be scored, or why it is not
+
+
 class _Scorer:
     """One run over many variants."""
 
@@ -286,7 +289,7 @@ class _Scorer:
         """Yield the scores; what is read ahead is scored when it fills a batch."""
         rows = self.max_rows or self.max_tokens // padded_length(self.window, self.window)
         enough = max(rows, _LOOK_AHEAD)
-        waiting: list[tuple[Variant, list[_Strand]] | VariantScore] = []
+        waiting: list[_Prepared] = []
         for item in variants:
             variant = Variant.parse(item) if isinstance(item, str) else item
             waiting.append(self._prepare(variant))
@@ -295,66 +298,64 @@ class _Scorer:
                 waiting = []
         yield from self._finish(waiting)
 
-    def _prepare(self, variant: Variant) -> tuple[Variant, list[_Strand]] | VariantScore:
+    def _prepare(self, variant: Variant) -> _Prepared:
         """Cut a variant's windows, or say why there are none."""
         ref, alt = variant.ref.upper(), variant.alt.upper()
 
         def refused(reason: Reason, detail: str = "") -> VariantScore:
-            detail = detail or f"{_shown(variant)}: {REASONS[reason]}"
+            detail = f"{_shown(variant)}: {detail or REASONS[reason]}"
             return VariantScore(variant, reason=reason, detail=detail)
 
         if alt == ".":
             return refused("no_alternative")
-        if alt == "*" or any(mark in alt for mark in "<>[]"):
+        if alt == "*" or any(mark in alt for mark in "<>[]."):
             return refused("symbolic")
         if not (_BASES.issuperset(ref) and _BASES.issuperset(alt)):
             return refused("not_acgt")
         chrom = find_contig(variant.chrom, self.contigs)
         try:
-            place = Interval(
-                chrom or variant.chrom, max(variant.start, 0), variant.start + len(ref)
-            )
+            place = Interval(chrom or variant.chrom, variant.start, variant.start + len(ref))
             require_inside(place, self.contigs)
         except IntervalError as error:
-            return refused(
-                "outside_contig" if chrom else "unknown_contig", f"{_shown(variant)}: {error}"
-            )
+            return refused("outside_contig" if chrom else "unknown_contig", str(error))
         if max(len(ref), len(alt)) > self.window // 2:
             return refused("too_long")
-
-        around = {"+": (place.start, self.contigs[place.chrom] - place.end)}
-        around["-"] = around["+"][::-1]
-        placed = {
-            strand: place_windows(before, len(ref), len(alt), after, self.window)
-            for strand, (before, after) in around.items()
-        }
-        if any(placed[s][0] + max(len(ref), len(alt)) > placed[s][1] for s in self.strands):
-            return refused("contig_edge")
         found = self.reference.sequence(place).upper()
         if found != ref:
+            i = _shared_prefix(found, ref)
+            where = f"{place.chrom}:{place.start + i + 1}"
             return refused(
-                "ref_mismatch",
-                f"{_shown(variant)}: REF is {ref[:20]} but the genome has {found[:20]} there",
+                "ref_mismatch", f"REF has {ref[i]} where the genome has {found[i]} ({where})"
             )
+        strands = self._cut(place, ref, alt)
+        return refused("contig_edge") if strands is None else (variant, strands)
+
+    def _cut(self, place: Interval, ref: str, alt: str) -> list[_Strand] | None:
+        """Make the windows of each strand; None where an insertion does not fit into them."""
+        shortest, longest = sorted((len(ref), len(alt)))
+        before, after = place.start, self.contigs[place.chrom] - place.end
         strands = []
         for strand in self.strands:
-            left, length = placed[strand]
-            right = length - left - min(len(ref), len(alt))
-            out, back = (left, right) if strand == "+" else (right, left)
-            span = Interval(place.chrom, place.start - out, place.end + back, strand)
-            r, a = (ref, alt) if strand == "+" else map(reverse_complement, (ref, alt))
-            strands.append(self._cut(self.reference.sequence(span).upper(), r, a, left, length))
-        return variant, strands
-
-    def _cut(self, letters: str, ref: str, alt: str, left: int, length: int) -> _Strand:
-        """Make both windows of what lies around a variant, in reading direction."""
-        with_alt = letters[:left] + alt + letters[left + len(ref) :]
-        return _Strand(
-            self._number(letters[:length], left + len(ref) - 1),
-            self._number(with_alt[:length], left + len(alt) - 1),
-            left + _shared_prefix(ref, alt),
-            left + max(len(ref), len(alt)),
-        )
+            if strand == "-":
+                before, after = after, before
+                ref, alt = reverse_complement(ref), reverse_complement(alt)
+            left, length = place_windows(before, len(ref), len(alt), after, self.window)
+            if left + longest > length:
+                return None
+            right = length - left - shortest
+            start, end = (left, right) if strand == "+" else (right, left)
+            span = Interval(place.chrom, place.start - start, place.end + end, strand)
+            letters = self.reference.sequence(span).upper()
+            with_alt = letters[:left] + alt + letters[left + len(ref) :]
+            strands.append(
+                _Strand(
+                    self._number(letters[:length], left + len(ref) - 1),
+                    self._number(with_alt[:length], left + len(alt) - 1),
+                    left + _shared_prefix(ref, alt),
+                    left + longest,
+                )
+            )
+        return strands
 
     def _number(self, letters: str, last: int) -> int:
         """Return the number of a window whose hidden states are wanted from the base `last` on; equal windows have one number."""
@@ -364,9 +365,8 @@ class _Scorer:
             self.pieces.append(Piece(number, token_ids, last))
         return number
 
-    def _finish(
-        self, waiting: Sequence[tuple[Variant, list[_Strand]] | VariantScore]
-    ) -> Iterator[VariantScore]:
+    def _finish(self, waiting: Sequence[_Prepared]) -> Iterator[VariantScore]:
+        """Score all windows that have been cut, and yield the results of the variants that waited for them."""
         windows: dict[int, _Window] = {}
         for batch in batches(
             self.pieces, limit=self.window, max_tokens=self.max_tokens, max_rows=self.max_rows
@@ -375,9 +375,9 @@ class _Scorer:
             windows.update(zip((piece.owner for piece in batch), found, strict=True))
         self.pieces, self.number_of = [], {}
         for item in waiting:
-            yield item if isinstance(item, VariantScore) else self._score(*item, windows)
             if self.progress is not None:
                 self.progress(1)
+            yield item if isinstance(item, VariantScore) else self._score(*item, windows)
 
     def _forward(self, batch: Sequence[Piece]) -> list[_Window]:
         stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)

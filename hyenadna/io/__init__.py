@@ -1,4 +1,4 @@
-"""Files in and out: FASTA, GenBank, BED, GFF3 and GTF, and output that appears whole or not at all.
+"""Files in and out: FASTA, GenBank, BED, GFF3 and GTF, VCF and BCF, and output that appears whole or not at all.
 
 Readers take a path, ``bundled:NAME/FILE``, or ``-`` for standard input, and know gzip and bgzip by content. What is wrong with an
 input is one sentence with path and line (`hyenadna.errors.FileFormatError`). Coordinates are 0-based half-open throughout.
@@ -11,6 +11,7 @@ from hyenadna.io.fasta import FastaFile, FastaRecord, read_fasta
 from hyenadna.io.genbank import GenBankRecord, read_genbank
 from hyenadna.io.gff import Feature, read_gff, write_gff
 from hyenadna.io.streams import compression, input_name, open_bytes, open_text, require_input
+from hyenadna.io.vcf import VariantRecord, open_variants, open_vcf_output
 
 __all__ = [
     "BedRecord",
@@ -18,6 +19,7 @@ __all__ = [
     "FastaRecord",
     "Feature",
     "GenBankRecord",
+    "VariantRecord",
     "atomic_path",
     "check_output",
     "compression",
@@ -25,6 +27,8 @@ __all__ = [
     "open_bytes",
     "open_output",
     "open_text",
+    "open_variants",
+    "open_vcf_output",
     "output_errors",
     "read_bed",
     "read_fasta",

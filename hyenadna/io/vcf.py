@@ -6,7 +6,6 @@ that otherwise stays as htslib prints it. Output is VCF; ``.vcf.gz`` is written 
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hyenadna.errors import BackendUnavailableError, FileFormatError, IntervalError
-from hyenadna.io.atomic import atomic_path, check_output, open_output
-from hyenadna.io.streams import input_name, open_bytes, open_text, require_input
+from hyenadna.io.atomic import atomic_path, check_output, open_output, output_errors
+from hyenadna.io.streams import compression, input_name, open_bytes, open_text, require_input
 from hyenadna.sequence import Variant
 
-BGZIP_SUFFIXES = (".vcf.gz", ".vcf.bgz")
+_BGZIP_SUFFIXES = (".gz", ".bgz")
 _TABIX_LIMIT = 1 << 29  # a .tbi index knows no position beyond
 _VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 
@@ -79,7 +78,7 @@ def open_variants(path: str | os.PathLike[str]) -> Iterator[VariantInput]:
     Parameters
     ----------
     path
-        Plain, gzip or bgzip. Standard input (``-``) and pipes are copied to a temporary file first. A list has one variant a
+        Plain, gzip or bgzip. Standard input (``-``), pipes and plain gzip are copied to a temporary file first. A list has one variant a
         line, in the forms of `Variant.parse`; blank lines and those that start with ``#`` are passed over.
 
     Raises
@@ -92,7 +91,8 @@ def open_variants(path: str | os.PathLike[str]) -> Iterator[VariantInput]:
     source = require_input(path)
     name = input_name(source)
     with ExitStack() as stack:
-        if not source.is_file() or name == "<stdin>":
+        # pysam opens files only, and of those no plain gzip
+        if name == "<stdin>" or not source.is_file() or compression(source) == "gzip":
             source = stack.enter_context(_spooled(source))
         with open_bytes(source) as stream:
             head = stream.read(64)
@@ -112,10 +112,10 @@ def open_variants(path: str | os.PathLike[str]) -> Iterator[VariantInput]:
 
 @contextmanager
 def _spooled(source: Path) -> Iterator[Path]:
-    """Copy a stream, decompressed, into a temporary file: it can only be read once, and must be looked at before."""
+    """Copy an input, decompressed, into a temporary file."""
     with tempfile.TemporaryDirectory(prefix="hyenadna-") as folder:
         copy = Path(folder) / "variants"
-        with open_bytes(source) as stream, copy.open("wb") as out:
+        with output_errors(copy), open_bytes(source) as stream, copy.open("wb") as out:
             while block := stream.read(1 << 20):
                 out.write(block)
         yield copy
@@ -166,6 +166,8 @@ def _vcf_records(
         line = line.rstrip("\n")
         try:
             record = _record(next(file), line)
+            if line.count("\t") < 7 or line.partition("\t")[0] != record.chrom:
+                raise ValueError("htslib sees line ends elsewhere")  # a stray carriage return
         except (StopIteration, OSError, ValueError) as error:
             found = f"found {line[:60]!r}" if line.strip() else "the line is blank"
             raise FileFormatError(
@@ -184,16 +186,15 @@ def _bcf(source: Path, name: str) -> Iterator[VariantInput]:
 
 
 def _bcf_records(file: Iterator[Any], name: str) -> Iterator[VariantRecord]:
-    for number in itertools.count(1):
-        try:
-            found = next(file)
+    number = 1
+    try:
+        for found in file:
             yield _record(found, str(found).rstrip("\n"))
-        except StopIteration:
-            return
-        except (OSError, ValueError) as error:
-            raise FileFormatError(
-                f"record {number:,} cannot be read: the file is damaged or truncated", path=name
-            ) from error
+            number += 1
+    except (OSError, ValueError) as error:
+        raise FileFormatError(
+            f"record {number:,} cannot be read: the file is damaged or truncated", path=name
+        ) from error
 
 
 def _record(found: Any, line: str) -> VariantRecord:
@@ -285,7 +286,7 @@ def check_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> No
         bgzip is needed, and pysam is not installed.
     """
     check_output(path, force=force, folder=False)
-    if os.fspath(path).endswith(BGZIP_SUFFIXES):
+    if os.fspath(path).endswith(_BGZIP_SUFFIXES):
         check_output(f"{os.fspath(path)}.tbi", force=force, folder=False)
         _pysam()
 
@@ -303,8 +304,8 @@ class VcfWriter:
         self._write = write
         self._seen: set[str] = set()
         self._last = ("", -2)
-        #: Why a tabix index is impossible, empty where it is possible.
-        self.unindexable = ""
+        #: Why a tabix index is impossible, empty where it is possible or not wanted.
+        self.not_indexed = ""
 
     def header(self, lines: Iterable[str]) -> None:
         """Write the lines of the header."""
@@ -316,12 +317,12 @@ class VcfWriter:
         chrom, start = self._last
         if record.chrom != chrom:
             if record.chrom in self._seen:
-                self.unindexable = "the records are not sorted by contig and position"
+                self.not_indexed = "the records are not sorted by contig and position"
             self._seen.add(record.chrom)
         elif record.start < start:
-            self.unindexable = "the records are not sorted by contig and position"
+            self.not_indexed = "the records are not sorted by contig and position"
         if record.start + len(record.ref) > _TABIX_LIMIT:
-            self.unindexable = f"a position is beyond {_TABIX_LIMIT:,}, the limit of .tbi"
+            self.not_indexed = f"a position is beyond {_TABIX_LIMIT:,}, the limit of .tbi"
         self._last = (record.chrom, record.start)
         self._write(line + "\n")
 
@@ -333,8 +334,8 @@ def open_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> Ite
     Parameters
     ----------
     path
-        ``.vcf.gz`` and ``.vcf.bgz`` become bgzip with the index ``….tbi`` beside them, unless the writer finds them
-        `unindexable`; everything else is text; ``-`` is standard output.
+        ``.gz`` and ``.bgz`` become bgzip with the index ``….tbi`` beside them, unless the writer then says why there is none
+        (`not_indexed`); everything else is text; ``-`` is standard output.
     force
         Whether existing files may be overwritten.
 
@@ -345,9 +346,11 @@ def open_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> Ite
     BackendUnavailableError
         bgzip is needed, and pysam is not installed.
     """
-    if not os.fspath(path).endswith(BGZIP_SUFFIXES):
+    if not os.fspath(path).endswith(_BGZIP_SUFFIXES):
         with open_output(path, force=force) as out:
-            yield VcfWriter(out.write)
+            writer = VcfWriter(out.write)
+            yield writer
+            writer.not_indexed = ""  # text never has an index
         return
     pysam = _pysam()
     with ExitStack() as stack:
@@ -356,8 +359,8 @@ def open_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> Ite
             writer = VcfWriter(lambda text: out.write(text.encode()))
             yield writer
         place = f"{os.fspath(path)}.tbi"
-        if writer.unindexable:
-            Path(place).unlink(missing_ok=True)  # that of an overwritten file
+        if writer.not_indexed:
+            Path(place).expanduser().unlink(missing_ok=True)  # that of an overwritten file
         else:
             index = stack.enter_context(atomic_path(place, force=force, folder=False))
             pysam.tabix_index(

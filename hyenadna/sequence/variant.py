@@ -12,7 +12,9 @@ _ALLELES = r"(?P<ref>[ACGTNacgtn]+){sep}(?P<alt>[ACGTNacgtn]+|\*|<[^<>\s]+>)"
 _FORMS = (
     re.compile(r"(?P<chrom>\S+):(?P<pos>[0-9][0-9,]{0,17}):" + _ALLELES.format(sep="[>:]")),
     re.compile(r"(?P<chrom>\S+)-(?P<pos>[0-9]{1,18})-" + _ALLELES.format(sep="-")),
-    re.compile(r"(?P<chrom>\S+)_(?P<pos>[0-9]{1,18})_" + _ALLELES.format(sep="_") + r"(?:_b(?:37|38))?"),
+    re.compile(
+        r"(?P<chrom>\S+)_(?P<pos>[0-9]{1,18})_" + _ALLELES.format(sep="_") + r"(?:_b(?:37|38))?"
+    ),
 )
 
 
@@ -68,13 +70,14 @@ class Variant:
         >>> Variant.parse("chr22:1024:A>C")
         Variant(chrom='chr22', start=1023, ref='A', alt='C')
         """
+        text = text.strip()
         for form in _FORMS:
-            if match := form.fullmatch(text.strip()):
+            if match := form.fullmatch(text):
                 alt = match["alt"]
                 position = int(match["pos"].replace(",", ""))
                 if position < 1:
                     raise IntervalError(
-                        f"variant {text.strip()[:60]!r} has position 0; positions are 1-based, so at least 1"
+                        f"variant {text[:60]!r} has position 0; positions are 1-based, so at least 1"
                     )
                 return cls(
                     match["chrom"],

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyenadna.errors import IntervalError
-from hyenadna.sequence import Interval, parse_region, require_inside
+from hyenadna.sequence import Interval, find_contig, parse_region, require_inside
 
 CONTIGS = {"chr1": 1000, "chr2": 10, "HLA:01": 50, "empty": 0}
 
@@ -89,3 +89,23 @@ def test_require_inside_names_the_contigs() -> None:
         require_inside(Interval("chr2", 0, 11), CONTIGS)
     with pytest.raises(IntervalError, match="it has x"):
         require_inside(Interval("chr2", 0, 11), {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "contigs", "found"),
+    [
+        ("20", ["20", "chr20"], "20"),
+        ("chr20", ["20", "chr20"], "chr20"),
+        ("20", ["chr20"], "chr20"),
+        ("chr20", ["20"], "20"),
+        ("MT", ["chrM"], "chrM"),
+        ("chrM", ["MT"], "MT"),
+        ("chr2", ["chr20", "20"], None),
+        ("chr", ["1"], None),
+        ("NC_000020.10", ["20"], None),
+    ],
+)
+def test_the_other_name_of_a_contig_is_found(
+    name: str, contigs: list[str], found: str | None
+) -> None:
+    assert find_contig(name, dict.fromkeys(contigs, 10)) == found
