@@ -73,6 +73,10 @@ class OutputError(HyenaDNAError, OSError):
     """An output exists already, or cannot be written."""
 
 
+class DownloadError(HyenaDNAError, OSError):
+    """A file cannot be fetched, or is not the one that was published."""
+
+
 class CheckpointError(HyenaDNAError, ValueError):
     """Weights do not fit the model, or a model folder is incomplete.
 

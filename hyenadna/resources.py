@@ -77,6 +77,8 @@ def resolve(path: str | os.PathLike[str]) -> Path:
         return Path(text).expanduser()
     found = dataset_dir() / text[len(_BUNDLED) :]
     if not found.exists():
-        names = ", ".join(sorted(p.name for p in dataset_dir().iterdir() if p.is_dir()))
-        raise FileFormatError(f"{text!r} is not bundled with hyenadna (bundled data sets: {names})")
+        names = ", ".join(sorted(p.parent.name for p in dataset_dir().glob("*/SHA256SUMS")))
+        raise FileFormatError(
+            f"{text!r} is not bundled with hyenadna (bundled data sets: {names}; 'hyenadna datasets fetch' gets others)"
+        )
     return found

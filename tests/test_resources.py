@@ -8,7 +8,9 @@ from hyenadna.errors import ConfigError, FileFormatError
 
 def test_bundled_names_become_files() -> None:
     assert resources.resolve("bundled:scerevisiae/genome.2bit").is_file()
-    with pytest.raises(FileFormatError, match=r"not bundled .*scerevisiae"):
+    with pytest.raises(
+        FileFormatError, match=r"not bundled .*data sets: scerevisiae; 'hyenadna datasets fetch'"
+    ):
         resources.resolve("bundled:nothing/here")
 
 

@@ -1,8 +1,8 @@
 """What models learn from: packed genomes with windows and splits, and labelled sequences with batches.
 
 Genomes: `twobit` (the file format), `packing` (FASTA into it, and the cache), `genome` (any span of one), `windows`, `splits`,
-`promoters` (a labelled task from genes), `manifest` (what is bundled). Labelled sequences: `labelled`, `labelled_task`,
-`collate`, `augment`. Everything here is numpy; tensors begin in the training and inference rooms.
+`promoters` (a labelled task from genes), `manifest` (the data sets that are bundled or to be fetched), `fetch` (getting those).
+Labelled sequences: `labelled`, `labelled_task`, `collate`, `augment`. Everything here is numpy; tensors begin in the training and inference rooms.
 """
 
 from hyenadna.data.genome import Genome, PackSummary, ReferenceSequence, open_reference, pack

@@ -1,22 +1,28 @@
-"""The data sets that come with the package: what each is, and where its files lie.
+"""The data sets that hyenadna knows: what each is, where its files lie, and what they must be.
 
-A data set is a folder under ``datasets/`` with a ``dataset.yaml``, a card (``README.md``) and checksums. Its files are named
-``bundled:NAME/FILE`` wherever the package asks for a path (`hyenadna.resources.resolve`).
+A data set is a folder under ``datasets/`` with a manifest (``dataset.yaml``) and a card (``README.md``). The files of a *bundled* one lie
+in the same folder, with their checksums, and are named ``bundled:NAME/FILE`` wherever the package asks for a path
+(`hyenadna.resources.resolve`). Those of a *remote* one are named by URL and checksum, and `hyenadna.data.fetch` gets them.
 """
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import NamedTuple
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import yaml
 
-from hyenadna.errors import FileFormatError
+from hyenadna.data.checksums import CHECKSUMS, read_checksums, sha256_of
+from hyenadna.errors import DataError, FileFormatError
 from hyenadna.resources import dataset_dir
 
 MANIFEST = "dataset.yaml"
-CHECKSUMS = "SHA256SUMS"
+CARD = "README.md"
+ARCHIVES = ("zip", "tar.gz", "gz")
 
 
 class BundledDataset(NamedTuple):
@@ -40,54 +46,246 @@ class BundledDataset(NamedTuple):
         FileFormatError
             The list is missing or malformed.
         """
-        path = self.folder / CHECKSUMS
-        damaged = []
-        try:
-            lines = path.read_text(encoding="ascii").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileFormatError(
-                f"the list of checksums cannot be read ({error})", path=path
-            ) from error
-        for number, line in enumerate(lines, 1):
-            expected, _, name = line.partition("  ")
-            if len(expected) != 64 or not name:
-                raise FileFormatError(
-                    "expected a SHA-256, two blanks and a file name", path=path, line=number
-                )
-            file = self.folder / name
-            if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-                damaged.append(name)
-        return damaged
+        return [
+            name
+            for name, expected in read_checksums(self.folder).items()
+            if not (self.folder / name).is_file() or sha256_of(self.folder / name) != expected
+        ]
+
+
+class RemoteFile(NamedTuple):
+    """One file of a remote data set."""
+
+    path: str
+    """Place below the data set's folder, with forward slashes."""
+    urls: tuple[str, ...]
+    """Where it can be had, in the order to try."""
+    sha256: str
+    """Published checksum, in lower case; empty where the publisher gives none."""
+    md5: str
+    """The same, for publishers that give only this one."""
+    size: int | None
+    """Bytes, where known."""
+    unpack: str
+    """``zip``, ``tar.gz`` or ``gz`` where it is an archive to be unpacked, else empty."""
+
+    @property
+    def place(self) -> str:
+        """What lies in the data set's folder in the end: the file, or what the archive is unpacked to."""
+        return self.path.removesuffix(f".{self.unpack}") if self.unpack else self.path
+
+
+class Task(NamedTuple):
+    """One labelled task of a data set."""
+
+    name: str
+    classes: int
+    metric: str
+    length: int | None
+    """Bases of a sequence, or their median; None where it is not known."""
+    varies: bool
+    """Whether sequences differ in length by more than a base or two."""
+
+
+class RemoteDataset(NamedTuple):
+    """One data set to be fetched."""
+
+    name: str
+    title: str
+    homepage: str
+    licence: str
+    citation: str
+    files: tuple[RemoteFile, ...]
+    tasks: tuple[Task, ...]
+    folder: Path
+    """Where its manifest and its card lie."""
 
 
 def bundled_datasets() -> list[BundledDataset]:
-    """Return the data sets of the package, by name.
+    """Return the data sets whose files come with the package, by name.
 
     Raises
     ------
     FileFormatError
         A manifest is malformed.
     """
-    return [_read(path) for path in sorted(dataset_dir().glob(f"*/{MANIFEST}"))]
+    return [dataset for dataset in _all() if isinstance(dataset, BundledDataset)]
 
 
-def _read(path: Path) -> BundledDataset:
+def remote_datasets() -> list[RemoteDataset]:
+    """Return the data sets that can be fetched, by name.
+
+    Raises
+    ------
+    FileFormatError
+        A manifest is malformed.
+    """
+    return [dataset for dataset in _all() if isinstance(dataset, RemoteDataset)]
+
+
+def find_dataset(name: str) -> BundledDataset | RemoteDataset:
+    """Return the data set of a name, or the one that a manifest of the user's describes.
+
+    Parameters
+    ----------
+    name
+        Name of a data set, or path of a ``dataset.yaml``.
+
+    Raises
+    ------
+    DataError
+        There is none of this name; the message has the closest one.
+    FileFormatError
+        The manifest is missing or malformed.
+    """
+    if Path(name).name == MANIFEST:
+        return read_manifest(Path(name).expanduser())
+    known = {dataset.name: dataset for dataset in _all()}
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise DataError(f"no data set is called {name!r}; {hint}(known: {', '.join(known)})")
+
+
+def read_manifest(path: str | os.PathLike[str]) -> BundledDataset | RemoteDataset:
+    """Read one manifest: a remote data set's where it has ``files``, else a bundled one's.
+
+    Raises
+    ------
+    FileFormatError
+        It cannot be read, is no YAML, has unknown keys, lacks needed ones, or a value is impossible.
+    """
+    path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"the manifest cannot be read ({error})", path=path) from error
     except yaml.YAMLError as error:
         raise FileFormatError(f"the manifest is no YAML: {error}", path=path) from error
-    needed = {"name", "title", "genome", "source", "licence"}
-    if not isinstance(content, dict) or not needed <= set(content) <= {*needed, "annotation"}:
-        raise FileFormatError(
-            f"a manifest has the keys {', '.join(sorted(needed))} and perhaps annotation", path=path
-        )
-    texts = {key: str(value) for key, value in content.items()}
-    return BundledDataset(
-        texts["name"],
-        texts["title"],
-        texts["genome"],
-        texts.get("annotation", ""),
-        texts["source"],
-        texts["licence"],
-        path.parent,
+    try:
+        if isinstance(content, dict) and "files" in content:
+            return _remote(content, path.parent)
+        return _bundled(content, path.parent)
+    except ValueError as error:
+        raise FileFormatError(str(error), path=path) from error
+
+
+def _all() -> list[BundledDataset | RemoteDataset]:
+    return [read_manifest(path) for path in sorted(dataset_dir().glob(f"*/{MANIFEST}"))]
+
+
+def _bundled(content: Any, folder: Path) -> BundledDataset:
+    what = "the manifest of a bundled data set"
+    needed = ("name", "title", "genome", "source", "licence")
+    fields = _fields(content, what, needed, ("annotation",))
+    texts = {key: _text(fields, key, what) for key in (*needed, "annotation")}
+    return BundledDataset(**texts, folder=folder)
+
+
+def _remote(content: Any, folder: Path) -> RemoteDataset:
+    what = "the manifest of a remote data set"
+    needed = ("name", "title", "homepage", "licence", "citation")
+    fields = _fields(content, what, (*needed, "files"), ("base", "tasks"))
+    texts = {key: _text(fields, key, what) for key in needed}
+    base = _text(fields, "base", what)
+    files = tuple(_file(item, base) for item in _items(fields, "files"))
+    tasks = tuple(_task(item) for item in _items(fields, "tasks"))
+    if not files:
+        raise ValueError("the list 'files' is empty")
+    _once([file.place for file in files], "file")
+    _once([task.name for task in tasks], "task")
+    return RemoteDataset(**texts, files=files, tasks=tasks, folder=folder)
+
+
+def _file(item: Any, base: str) -> RemoteFile:
+    fields = _fields(
+        item, "a file", ("path",), ("url", "mirrors", "sha256", "md5", "size", "unpack")
     )
+    path = _text(fields, "path", "a file")
+    what = f"the file {path!r}"
+    parts = PurePosixPath(path).parts
+    if (
+        path != "/".join(parts)
+        or not parts
+        or parts[0] == "/"
+        or {".", ".."} & set(parts)
+        or re.search(r'[\\:*?"<>|\x00-\x1f]', path)
+        or path in (MANIFEST, CARD, CHECKSUMS)
+    ):
+        raise ValueError(
+            f"{what} has an impossible path; expected one below the data set's folder, such as 'train.csv'"
+        )
+    urls = [_text(fields, "url", what) or path]
+    urls += [str(mirror) for mirror in _items(fields, "mirrors")]
+    urls = [url if "://" in url else base + url for url in urls]
+    for url in urls:
+        if not re.fullmatch(r"https?://[^\s/]+/\S+", url):
+            raise ValueError(f"{what} has the URL {url!r}; expected http:// or https://")
+    sums = {key: _text(fields, key, what).lower() for key in ("sha256", "md5")}
+    for key, digits in (("sha256", 64), ("md5", 32)):
+        if sums[key] and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", sums[key]):
+            raise ValueError(f"{what} has the {key} {sums[key]!r}; expected {digits} hex digits")
+    unpack = _text(fields, "unpack", what)
+    if unpack and (unpack not in ARCHIVES or not path.endswith(f".{unpack}")):
+        raise ValueError(
+            f"{what} has unpack: {unpack}; expected the ending of its path, one of {', '.join(ARCHIVES)}"
+        )
+    return RemoteFile(
+        path, tuple(urls), **sums, size=_number(fields, "size", what, 1), unpack=unpack
+    )
+
+
+def _task(item: Any) -> Task:
+    fields = _fields(item, "a task", ("name", "classes", "metric"), ("length", "varies"))
+    name = _text(fields, "name", "a task")
+    what = f"the task {name!r}"
+    varies = fields.get("varies", False)
+    if not isinstance(varies, bool):
+        raise ValueError(f"{what} has varies: {varies!r}; expected true or false")
+    classes = _number(fields, "classes", what, 2)
+    if classes is None:
+        raise ValueError(f"{what} has no number of classes")
+    metric, length = _text(fields, "metric", what), _number(fields, "length", what, 1)
+    return Task(name, classes, metric, length, varies)
+
+
+def _fields(
+    item: Any, what: str, needed: Iterable[str], optional: Iterable[str]
+) -> Mapping[str, Any]:
+    needed, optional = set(needed), set(optional)
+    if not isinstance(item, dict) or not needed <= set(item) <= needed | optional:
+        found = ", ".join(sorted(map(str, item))) if isinstance(item, dict) else repr(item)[:60]
+        raise ValueError(
+            f"{what} has the keys {', '.join(sorted(needed))} and perhaps {', '.join(sorted(optional))}, "
+            f"found {found or 'none'}"
+        )
+    return item
+
+
+def _text(fields: Mapping[str, Any], key: str, what: str) -> str:
+    value = fields.get(key, "")
+    if isinstance(value, list | dict) or value is None or (key in fields and not str(value)):
+        raise ValueError(f"{what} has {key}: {value!r}; expected text")
+    return " ".join(str(value).split())
+
+
+def _number(fields: Mapping[str, Any], key: str, what: str, least: int) -> int | None:
+    value = fields.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{what} has {key}: {value!r}; expected a whole number from {least}")
+    return value
+
+
+def _items(fields: Mapping[str, Any], key: str) -> list[Any]:
+    value = fields.get(key, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{key!r} is {value!r}; expected a list")
+    return value
+
+
+def _once(names: list[str], what: str) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"the {what} {twice[0]!r} is listed twice")

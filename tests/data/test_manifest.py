@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hyenadna import resources
 from hyenadna.data import manifest
 from hyenadna.data.genome import Genome
-from hyenadna.data.manifest import BundledDataset, bundled_datasets
-from hyenadna.errors import FileFormatError
+from hyenadna.data.manifest import BundledDataset, bundled_datasets, find_dataset, remote_datasets
+from hyenadna.errors import DataError, FileFormatError
 from hyenadna.io.fasta import read_fasta
 from hyenadna.io.gff import read_gff
 from hyenadna.sequence import Interval, reverse_complement
@@ -98,3 +99,118 @@ def test_malformed_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "dataset.yaml").write_text(text)
     with pytest.raises(FileFormatError, match=r"dataset\.yaml"):
         bundled_datasets()
+
+
+REMOTE = """name: toy
+title: A toy
+homepage: https://example.org
+licence: none
+citation: nobody
+base: https://example.org/toy/
+files:
+  - {path: a/train.csv, sha256: SHA, size: 5}
+  - {path: b.tar.gz, url: "https://example.org/b?download=1", mirrors: [c.tar.gz], md5: MD5, unpack: tar.gz}
+tasks:
+  - {name: a, classes: 2, metric: mcc, length: 70}
+""".replace("SHA", "A" * 64).replace("MD5", "b" * 32)
+
+
+def test_remote_manifest_is_read(folder: Path) -> None:
+    (folder / "dataset.yaml").write_text(REMOTE)
+    assert bundled_datasets() == []
+    (dataset,) = remote_datasets()
+    first, second = dataset.files
+    assert first.urls == ("https://example.org/toy/a/train.csv",)
+    assert (first.sha256, first.md5, first.size, first.place) == ("a" * 64, "", 5, "a/train.csv")
+    assert second.urls == ("https://example.org/b?download=1", "https://example.org/toy/c.tar.gz")
+    assert (second.unpack, second.place) == ("tar.gz", "b")
+    assert dataset.tasks == (("a", 2, "mcc", 70, False),)
+    assert find_dataset("toy") == find_dataset(str(folder / "dataset.yaml")) == dataset
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("title: A toy\n", "", "keys"),
+        ("title: A toy", "title: [A, toy]", "expected text"),
+        ("title: A toy", "title:", "expected text"),
+        ("licence: none", "licence: none\nlicense: none", "license"),
+        ("path: a/train.csv", "path: ../train.csv", "impossible path"),
+        ("path: a/train.csv", "path: /etc/passwd", "impossible path"),
+        ("path: a/train.csv", "path: a//train.csv", "impossible path"),
+        ("path: a/train.csv", "path: SHA256SUMS", "impossible path"),
+        ("path: a/train.csv", "path: b", "'b' is listed twice"),
+        ("base: https://", "base: ftp://", "expected http"),
+        ("sha256: AAAA", "sha256: AAA", "64 hex digits"),
+        ("md5: b", "md5: x", "32 hex digits"),
+        ("size: 5", "size: 0", "whole number from 1"),
+        ("size: 5", "size: five", "whole number from 1"),
+        ("unpack: tar.gz", "unpack: zip", "unpack: zip"),
+        ("unpack: tar.gz", "unpack: rar", "unpack: rar"),
+        ("mirrors: [c.tar.gz]", "mirrors: c.tar.gz", "expected a list"),
+        ("classes: 2", "classes: 1", "whole number from 2"),
+        ("metric: mcc, ", "", "keys"),
+        ("length: 70", "length: 70, varies: perhaps", "true or false"),
+        ("files:", "files: []\nold:", "keys"),
+    ],
+)
+def test_malformed_remote_manifest_is_refused(folder: Path, old: str, new: str, words: str) -> None:
+    assert old in REMOTE
+    (folder / "dataset.yaml").write_text(REMOTE.replace(old, new))
+    with pytest.raises(FileFormatError, match=r"dataset\.yaml: ") as error:
+        remote_datasets()
+    assert words in str(error.value)
+
+
+def test_unknown_names_get_the_closest(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"'gua'; did you mean 'gue'\? \(known: .*hg38"):
+        manifest_of_the_package("gua")
+    with pytest.raises(DataError, match=r"called 'zzzz'; \(known"):
+        manifest_of_the_package("zzzz")
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        find_dataset(str(folder / "nowhere/dataset.yaml"))
+
+
+def manifest_of_the_package(name: str) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "dataset_dir", resources.dataset_dir)
+        return find_dataset(name)
+
+
+@pytest.mark.parametrize("dataset", remote_datasets(), ids=lambda dataset: dataset.name)
+def test_every_remote_data_set_is_described(dataset) -> None:
+    assert dataset.name == dataset.folder.name
+    card = (dataset.folder / "README.md").read_text()
+    assert f"datasets fetch {dataset.name}" in card
+    assert "**Licence.**" in card
+    assert "**Checksum" in card
+    for task in dataset.tasks:
+        assert task.metric in ("mcc", "f1", "accuracy")
+        assert [file for file in dataset.files if file.path.startswith(task.name)]
+    assert all(url.startswith("https://") for file in dataset.files for url in file.urls)
+
+
+def test_gue_is_complete() -> None:
+    (gue,) = (dataset for dataset in remote_datasets() if dataset.name == "gue")
+    assert len(gue.tasks) == 28
+    splits = ("train", "dev", "test")
+    assert [file.path for file in gue.files] == [
+        f"{task.name}/{split}.csv" for task in gue.tasks for split in splits
+    ]
+    assert {task.name: task.classes for task in gue.tasks if task.classes != 2} == {
+        "splice/reconstructed": 3,
+        "virus/covid": 9,
+    }
+
+
+def test_gue_lengths_are_those_of_the_data(test_data: Path) -> None:
+    (gue,) = (dataset for dataset in remote_datasets() if dataset.name == "gue")
+    checked = 0
+    for task in gue.tasks:
+        path = test_data / "gue" / task.name / "dev.csv"
+        if path.is_file():
+            rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+            assert {len(sequence) for sequence, _ in rows} == {task.length}
+            assert len({label for _, label in rows}) == task.classes
+            checked += 1
+    assert checked >= 10
