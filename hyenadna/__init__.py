@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hyenadna.data.genome import Genome
     from hyenadna.errors import HyenaDNAError
     from hyenadna.inference.likelihood import score_sequences
+    from hyenadna.inference.variants import score_variants
     from hyenadna.models import (
         HyenaConfig,
         HyenaForCausalLM,
@@ -34,6 +35,7 @@ _HOME = {
     "load_model": "hyenadna.models",
     "load_tokenizer": "hyenadna.tokenizers",
     "score_sequences": "hyenadna.inference.likelihood",
+    "score_variants": "hyenadna.inference.variants",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "score_sequences",
+    "score_variants",
 ]
 
 

@@ -10,7 +10,7 @@ import hyenadna
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hyenadna"
-HEAVY = ("torch", "lightning", "sklearn", "matplotlib", "transformers", "hydra", "Bio", "pyfaidx")
+HEAVY = ("torch", "lightning", "sklearn", "matplotlib", "transformers", "hydra", "Bio", "pyfaidx", "pysam")  # fmt: skip
 
 
 def _python(code: str) -> str:
@@ -43,6 +43,7 @@ def test_public_names_are_pinned_and_load() -> None:
     assert hyenadna.__all__ == [
         "ByteTokenizer", "CharacterTokenizer", "Genome", "HyenaConfig", "HyenaDNAError", "HyenaForCausalLM",
         "HyenaForSequenceClassification", "Interval", "Variant", "load_model", "load_tokenizer", "score_sequences",
+        "score_variants",
     ]  # fmt: skip
     for name in hyenadna.__all__:
         assert getattr(hyenadna, name) is not None

@@ -251,7 +251,7 @@ class _Scorer:
         n_tokens = 0
         rows = self.max_rows or 1
         for number, item in enumerate(sequences):
-            name, letters = _name_and_letters(item, number)
+            name, letters = name_and_letters(item, number)
             waiting.append(number)
             for piece in self._pieces(number, name, letters):
                 ahead.append(piece)
@@ -324,7 +324,8 @@ class _Scorer:
             self.progress(n_bases)
 
 
-def _name_and_letters(item: str | tuple[str, str] | HasSequence, number: int) -> tuple[str, str]:
+def name_and_letters(item: str | tuple[str, str] | HasSequence, number: int) -> tuple[str, str]:
+    """Return name and letters of the item of a number, in any form that `score_sequences` takes."""
     if isinstance(item, str):
         return f"sequence_{number + 1}", item
     if hasattr(item, "sequence"):

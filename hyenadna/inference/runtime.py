@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from hyenadna.errors import BackendUnavailableError, CheckpointError, ConfigError
-from hyenadna.models import HyenaForCausalLM
+from hyenadna.models import HyenaForCausalLM, load_model
+from hyenadna.models.model import HyenaModel
 from hyenadna.tokenizers import CharacterTokenizer, load_tokenizer
 
 
@@ -41,6 +42,21 @@ def load_language_model(
         There is no such model, it is damaged, a classifier, or one of text rather than of nucleotides.
     """
     model = HyenaForCausalLM.from_pretrained(source, max_seq_len=max_seq_len)
+    return LanguageModel(model.to(device or "cpu"), _tokenizer_of(source, model))
+
+
+def load_encoder(
+    source: str | Path, *, device: torch.device | None = None
+) -> tuple[HyenaModel, CharacterTokenizer]:
+    """Load a language model or a classifier, whose backbone embeds sequences, with its tokenizer.
+
+    Parameters and errors are those of `load_language_model`, but that a classifier will do.
+    """
+    model = load_model(source)
+    return model.to(device or "cpu"), _tokenizer_of(source, model)
+
+
+def _tokenizer_of(source: str | Path, model: HyenaModel) -> CharacterTokenizer:
     tokenizer = load_tokenizer(tokenizer_folder(source))
     if not isinstance(tokenizer, CharacterTokenizer):
         raise CheckpointError(
@@ -51,7 +67,7 @@ def load_language_model(
             f"{source} has {model.config.padded_vocab_size} token ids, but the nucleotide tokenizer needs "
             f"{tokenizer.vocab_size}"
         )
-    return LanguageModel(model.to(device or "cpu"), tokenizer)
+    return tokenizer
 
 
 def tokenizer_folder(source: str | Path) -> Path:

@@ -48,7 +48,7 @@ class HyenaOperator(nn.Module):
         k, bias = cast(tuple[torch.Tensor, torch.Tensor], self.filter(length))
         # One copy to channel-first: the convolutions below read rows along L.
         projected = self.in_proj(x).transpose(1, 2).contiguous()
-        *gates, v = self._smooth(projected).chunk(self.order + 1, dim=1)
+        *gates, v = self.smooth(projected).chunk(self.order + 1, dim=1)
         # Of one filter, squeeze: the gradient of an index would be a copy of it among zeros.
         filters = [k.squeeze(0)] if len(k) == 1 else k.unbind()
         for j in range(self.order - 2):
@@ -56,7 +56,8 @@ class HyenaOperator(nn.Module):
         y = gated_fftconv(gates[0], gates[1], v, filters[-1], bias[-1])
         return cast(torch.Tensor, self.out_proj(y.transpose(1, 2)))
 
-    def _smooth(self, projected: torch.Tensor) -> torch.Tensor:
+    def smooth(self, projected: torch.Tensor) -> torch.Tensor:
+        """Map projected signals (B, (N + 1)·D, L) through the short convolutions."""
         layer = self.short_conv
         if type(layer) is nn.Conv1d:
             return short_conv(projected, layer.weight, layer.bias)

@@ -1,0 +1,129 @@
+"""``hyenadna embed``: vectors of sequences, regions or bases, for other programs to learn from."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hyenadna.sequence import Interval
+
+_POOLINGS = {"mean": "mean", "last": "last", "max": "max", "per-base": "none"}
+
+
+def embed(
+    model: Annotated[str, typer.Option("--model", "-m", help="Model folder, run folder, weights file or hub id.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="File to write: .npz, .parquet or .h5.")],
+    fasta: Annotated[str | None, typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit.")] = None,
+    region: Annotated[list[str] | None, typer.Option("--region", "-r", help="Region of the genome, 1-based inclusive: chr1:1,000-2,000.")] = None,
+    bed: Annotated[str | None, typer.Option("--bed", "-b", help="BED file of regions, 0-based half-open.")] = None,
+    input_path: Annotated[str | None, typer.Option("--input", "-i", help="Sequences: FASTA, CSV, TSV, one a line; - for standard input.")] = None,
+    pooling: Annotated[str, typer.Option(help="Over the bases of a sequence: mean, last, max; or per-base: one row a base.")] = "mean",
+    layer: Annotated[int | None, typer.Option(help="0 is the tokens' embedding, i the i-th block's output (default: the last one's, normalised).")] = None,
+    strands: Annotated[str, typer.Option(help="forward, average (of both strands) or both (forward components, then reverse ones).")] = "forward",
+    batch_size: Annotated[str, typer.Option(help="Sequences per forward pass, or auto: what the memory takes.")] = "auto",
+    window: Annotated[int | None, typer.Option(help="Bases that the model reads at once (default: the model's longest input).")] = None,
+    stride: Annotated[int | None, typer.Option(help="Distance of window starts (default: half a window).")] = None,
+    sequence_column: Annotated[str | None, typer.Option(help="Column of the sequences in a table (default: sequence, seq or dna).")] = None,
+    name_column: Annotated[str | None, typer.Option(help="Column of the names (default: name or id, else numbered).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and coarser.")] = "fp32",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+) -> None:  # fmt: skip
+    """Embed sequences: a model's hidden states, one vector a sequence or one a base, with names and places.
+
+    Give a genome (-f) with regions (-r, -b) or without (every contig is one sequence), or a file of sequences (-i). Padding and
+    the other sequences of a batch have no part in a vector (in fp32). Sequences longer than --window are read in overlapping windows.
+    Columns: name, chrom, start, end, strand, length, embedding; with one row a base, rows of all sequences follow each other, and
+    offset says where each begins. Parquet needs pyarrow, .h5 needs h5py.
+
+    \b
+    Examples
+      hyenadna embed -m runs/pretrain/demo -f genome.fa.gz -b peaks.bed --strands average -o peaks.parquet
+      hyenadna embed -m MODEL -i reads.fa --pooling per-base --layer 1 -o bases.h5
+    """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
+    from rich.console import Console
+
+    from hyenadna.cli.scoring import (
+        parse_batch_size,
+        progress_bar,
+        require_dtype,
+        require_other_than_inputs,
+    )
+    from hyenadna.errors import ConfigError
+    from hyenadna.inference.embeddings import embed_sequences
+    from hyenadna.inference.inputs import ReferenceInput, read_reference, read_sequences
+    from hyenadna.inference.likelihood import resolve_windows
+    from hyenadna.inference.runtime import choose_device, load_encoder, weights_checksum
+    from hyenadna.io.atomic import check_output
+    from hyenadna.io.vectors import open_vectors, vector_format
+    from hyenadna.training.run_folder import environment
+
+    console = Console(stderr=True, quiet=quiet)
+    if (fasta is None) == (input_path is None):
+        raise ConfigError(
+            "say what to embed: a genome with -f, or sequences with -i (one of the two)"
+        )
+    if fasta is None and (region or bed):
+        raise ConfigError("-r and -b are regions of a genome; give the genome with -f")
+    if fasta is not None and (sequence_column or name_column):
+        raise ConfigError("--sequence-column and --name-column are about tables given with -i")
+    if pooling not in _POOLINGS:
+        raise ConfigError(f"--pooling {pooling!r} is unknown; expected {', '.join(_POOLINGS)}")
+    require_dtype(dtype)
+    rows = parse_batch_size(batch_size)
+    per_base = pooling == "per-base"
+    vector_format(output, per_base=per_base)
+    require_other_than_inputs(output, fasta, bed, input_path)
+    check_output(output, force=force, folder=False)
+    if fasta is not None:
+        source = read_reference(fasta, regions=region or (), bed=bed)
+    else:
+        assert input_path is not None
+        table = read_sequences(input_path, sequence_column=sequence_column, name_column=name_column)
+        source = ReferenceInput(table, None, None)
+    where = choose_device(device)
+    with console.status(f"loading {model}"):
+        network, tokenizer = load_encoder(model, device=where)
+    window, stride = resolve_windows(network.config.max_seq_len, window, stride)
+    settings: dict[str, Any] = {
+        "pooling": pooling, "layer": layer, "strands": strands, "window": window, "stride": stride,
+        "batch_size": batch_size, "device": str(where), "dtype": dtype,
+    }  # fmt: skip
+    provenance = {
+        "model": model, "weights_sha256": weights_checksum(network), "model_config": network.config.to_dict(),
+        "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
+        "settings": settings, **environment(),
+    }  # fmt: skip
+    began = time.monotonic()
+    places: deque[Interval | None] = deque()
+    bar = progress_bar(console, "bases")
+    n_bases = source.n_bases and source.n_bases * (1 if strands == "forward" else 2)
+    task = bar.add_task("embedding", total=n_bases)
+
+    def remembered() -> Any:
+        for name, letters, interval in source.sequences:
+            places.append(interval)
+            yield name, letters
+
+    found = embed_sequences(
+        network, remembered(), tokenizer=tokenizer, layer=layer, pooling=_POOLINGS[pooling], strands=strands,  # type: ignore[arg-type]
+        batch_size=rows, window=window, stride=stride, half=dtype == "bf16", progress=lambda n: bar.update(task, advance=n),
+    )  # fmt: skip
+    width = network.config.d_model * (2 if strands == "both" else 1)
+    n_sequences = total = 0
+    with bar, open_vectors(output, width=width, per_base=per_base, provenance=provenance, force=force) as out:  # fmt: skip
+        for name, length, values in found:
+            out.add(name, length, places.popleft(), values)
+            n_sequences, total = n_sequences + 1, total + length
+    seconds = time.monotonic() - began
+    console.print(
+        f"embedded {n_sequences:,} sequence{'s' if n_sequences != 1 else ''}, {total:,} bases, as vectors of {width} "
+        f"in {seconds:.1f} s ({total / max(seconds, 1e-9):,.0f} bases/s)",
+        highlight=False,
+        soft_wrap=True,
+    )
