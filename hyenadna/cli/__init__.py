@@ -29,6 +29,7 @@ _VERBS = {
     "evaluate": "Held-out bits per base, or a classifier's metrics.",
     "score": "Log-likelihoods of sequences and regions.",
     "vep": "Effects of variants: VCF in, scored VCF or TSV out.",
+    "ism": "Effects of every single change in a region.",
     "embed": "Vectors of sequences, regions or bases.",
     "generate": "Continuations of sequences, base by base.",
     "pack": "FASTA to .2bit.",

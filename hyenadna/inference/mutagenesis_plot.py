@@ -1,0 +1,67 @@
+"""A picture of a saturation mutagenesis: a heat map of all substitutions under a logo of what each base is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyenadna.inference.mutagenesis import Mutagenesis
+
+__all__ = ["plot_mutagenesis"]
+
+_COLOURS = {"A": "#2a7f3f", "C": "#1f5a92", "G": "#c98a00", "T": "#b5483a"}
+
+
+def plot_mutagenesis(found: Mutagenesis, path: Path, *, title: str = "") -> None:
+    """Draw to a PNG or SVG file, by its name.
+
+    Above, letters as high as the base is missed (the mean loss of its three substitutions, nats; below the line where they are gains);
+    below, the log-likelihood ratio of each substitution, red where the model finds it less likely.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    length = len(found.letters)
+    figure = Figure(figsize=(min(24.0, max(6.0, 0.14 * length)), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
+    start = found.interval.start + 1
+    _draw_letters(logo, found, start)
+    top = max(float(np.nanmax(np.abs(found.llr), initial=0.0)), 1e-9)
+    image = heat.imshow(
+        found.llr.T, aspect="auto", cmap="RdBu", vmin=-top, vmax=top, interpolation="nearest",
+        extent=(start - 0.5, start + length - 0.5, 3.5, -0.5),
+    )  # fmt: skip
+    heat.set_yticks(range(4), list("ACGT"))
+    heat.set_xlabel(f"{found.interval.chrom}, position (1-based)")
+    heat.ticklabel_format(axis="x", useOffset=False, style="plain")
+    logo.set_ylabel("importance, nats")
+    logo.set_title(title or f"{found.interval.chrom}:{start:,}-{found.interval.end:,}", fontsize=10)
+    figure.colorbar(image, ax=heat, label="LLR, nats", pad=0.01)
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _draw_letters(axes: Any, found: Mutagenesis, start: int) -> None:
+    from matplotlib.patches import PathPatch
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
+
+    outlines = {letter: TextPath((0, 0), letter, size=1) for letter in _COLOURS}
+    heights = np.nan_to_num(found.importance)
+    for offset, (letter, height) in enumerate(zip(found.letters, heights.tolist(), strict=True)):
+        if letter not in outlines or height == 0:
+            continue
+        box = outlines[letter].get_extents()
+        place = (
+            Affine2D()
+            .translate(-box.x0, -box.y0)
+            .scale(0.9 / box.width, height / box.height)
+            .translate(start + offset - 0.45, 0)
+        )
+        axes.add_patch(PathPatch(outlines[letter], transform=place + axes.transData, color=_COLOURS[letter], linewidth=0))  # fmt: skip
+    low, high = min(0.0, float(heights.min(initial=0))), max(0.0, float(heights.max(initial=0)))
+    margin = 0.05 * (high - low) or 1.0
+    axes.set_ylim(low - margin, high + margin)
+    axes.axhline(0, color="#888888", linewidth=0.6)
