@@ -60,6 +60,22 @@ def score(
     stride: Annotated[
         int | None, typer.Option(help="Distance of window starts (default: half a window).")
     ] = None,
+    per_base: Annotated[
+        str | None,
+        typer.Option(
+            help="Write a track of every base's log-probability in place of the table: .bw, .bedGraph(.gz) or .npz."
+        ),
+    ] = None,
+    entropy: Annotated[
+        str | None,
+        typer.Option(help="Write a track of every prediction's entropy, nats, likewise."),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Least number of bases before each base of a track (default: half a window)."
+        ),
+    ] = None,
     sequence_column: Annotated[
         str | None,
         typer.Option(help="Column of the sequences in a table (default: sequence, seq or dna)."),
@@ -83,14 +99,19 @@ def score(
     a sequence is context and not scored, nor are N and other ambiguous letters. Sequences longer than --window are scored in
     overlapping windows. A score is the same alone and in any batch (in fp32). Beside a file FILE, FILE.json records model, settings and machine.
 
+    With --per-base or --entropy, every base of the genome, its regions or contigs gets a number; overlapping regions are merged, memory stays
+    bounded. --rc predicts each base from both sides and averages.
+
     \b
     Examples
       hyenadna score -m runs/pretrain/demo -f genome.fa.gz -r chr20:1,000,001-1,001,000
       hyenadna score -m MODEL -f genome.2bit -b peaks.bed --rc -o scores.tsv
       zcat reads.fa.gz | hyenadna score -m MODEL -i - -o - | sort -k6,6n
+      hyenadna score -m MODEL -f genome.2bit -r chr20 --rc --per-base chr20.bw --entropy chr20.entropy.bw
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from rich.console import Console
 
+    from hyenadna.cli.score_tracks import check_tracks, write_tracks
     from hyenadna.cli.scoring import (
         is_stream,
         parse_batch_size,
@@ -116,6 +137,23 @@ def score(
         raise ConfigError("--sequence-column and --name-column are about tables given with -i")
     require_dtype(dtype)
     rows = parse_batch_size(batch_size)
+    if per_base is not None or entropy is not None:
+        if fasta is None or output != "-" or stride is not None:
+            raise ConfigError(
+                "tracks are of a genome (-f), take --context in place of --stride, and come in place of the table (-o)"
+            )
+        for track in filter(None, (per_base, entropy)):
+            require_other_than_inputs(track, fasta, bed)
+        check_tracks(per_base, entropy, force=force)
+        write_tracks(
+            console, model=model, fasta=fasta, regions=region or (), bed=bed, per_base=per_base, entropy=entropy, rc=rc, window=window,
+            context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", force=force,
+        )  # fmt: skip
+        return
+    if context is not None:
+        raise ConfigError(
+            "--context is about tracks (--per-base, --entropy); a table takes --stride"
+        )
     record_path = None if is_stream(output) else f"{output}.json"
     require_other_than_inputs(output, fasta, bed, input_path)
     check_output(output, force=force, folder=False)

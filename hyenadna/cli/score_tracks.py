@@ -1,0 +1,125 @@
+"""``hyenadna score --per-base`` and ``--entropy``: a number for every base of regions, contigs or a genome."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from hyenadna.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+    from hyenadna.inference.forward import BatchSize
+    from hyenadna.sequence import Interval
+
+
+def check_tracks(per_base: str | None, entropy: str | None, *, force: bool) -> None:
+    """Check the outputs before anything is read.
+
+    Raises
+    ------
+    ConfigError, BackendUnavailableError, OutputError
+        A name has no known format, both are the same, a package is missing, or a file exists.
+    """
+    from hyenadna.io import check_output
+    from hyenadna.io.tracks import track_format
+
+    if per_base is not None and per_base == entropy:
+        raise ConfigError(f"--per-base and --entropy are both {entropy}; choose two names")
+    for path in (per_base, entropy):
+        if path is not None:
+            track_format(path)
+            check_output(path, force=force, folder=False)
+
+
+def write_tracks(
+    console: Console,
+    *,
+    model: str,
+    fasta: str,
+    regions: Sequence[str],
+    bed: str | None,
+    per_base: str | None,
+    entropy: str | None,
+    rc: bool,
+    window: int | None,
+    context: int | None,
+    rows: BatchSize,
+    device: torch.device,
+    half: bool,
+    force: bool,
+) -> None:
+    """Score every base of what was asked for, and write the tracks."""
+    from hyenadna.cli.scoring import progress_bar
+    from hyenadna.data.genome import open_reference
+    from hyenadna.inference.runtime import load_language_model, weights_checksum
+    from hyenadna.inference.tracks import resolve_context, score_tracks
+    from hyenadna.io.tracks import open_track
+    from hyenadna.training.run_folder import environment
+
+    reference = open_reference(fasta)
+    spans = _spans(reference.contigs, regions, bed)
+    with console.status(f"loading {model}"):
+        network, tokenizer = load_language_model(model, device=device)
+    window, context = resolve_context(network.config.max_seq_len, window, context)
+    provenance: dict[str, Any] = {
+        "model": model, "weights_sha256": weights_checksum(network), "input": {"fasta": fasta, "regions": list(regions), "bed": bed},
+        "settings": {"rc": rc, "window": window, "context": context, "half": half}, **environment(),
+    }  # fmt: skip
+    bar = progress_bar(console, "bases")
+    n_bases = sum(len(span) for span in spans)
+    task = bar.add_task("scoring", total=n_bases)
+    began = time.monotonic()
+    total = n_scored = 0.0
+    with bar, ExitStack() as stack:
+        tracks = {
+            what: stack.enter_context(open_track(path, reference.contigs, provenance=provenance | {"track": what}, force=force))
+            for what, path in (("log_p", per_base), ("entropy", entropy)) if path is not None
+        }  # fmt: skip
+        for block in score_tracks(
+            network, reference, spans, tokenizer=tokenizer, rc=rc, window=window, context=context, batch_size=rows, half=half,
+            progress=lambda n: bar.update(task, advance=n),
+        ):  # fmt: skip
+            for what, writer in tracks.items():
+                writer.add(block.interval, getattr(block, what))
+            known = block.log_p[block.log_p == block.log_p]  # NaN differs from itself
+            total, n_scored = total + float(known.sum(dtype="float64")), n_scored + len(known)
+        if not n_scored:
+            raise DataError(f"there is nothing to score: none of {n_bases:,} bases is A, C, G or T")
+    seconds = time.monotonic() - began
+    bits = -total / n_scored / math.log(2)
+    side = "on the side that is read" if rc else "before it"
+    console.print(
+        f"scored {n_scored:,.0f} of {n_bases:,} bases (the others are N or ambiguous) in {seconds:.1f} s: {bits:.4f} bits/base; each is predicted from at "
+        f"least {context:,} bases {side}, contig ends aside",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _spans(contigs: Mapping[str, int], regions: Sequence[str], bed: str | None) -> list[Interval]:
+    """Return what was asked for in the genome's order, overlaps merged; without regions all contigs."""
+    from hyenadna.io import read_bed
+    from hyenadna.sequence import Interval, parse_region, require_inside
+
+    wanted = [parse_region(text, contigs) for text in regions]
+    wanted += [record.interval for record in read_bed(bed)] if bed else []
+    if not regions and not bed:
+        return [Interval(name, 0, size) for name, size in contigs.items() if size]
+    for span in wanted:
+        require_inside(span, contigs)
+    order = {name: i for i, name in enumerate(contigs)}
+    wanted.sort(key=lambda span: (order[span.chrom], span.start))
+    merged: list[Interval] = []
+    for span in wanted:
+        last = merged[-1] if merged else None
+        if last and last.chrom == span.chrom and span.start <= last.end:
+            merged[-1] = Interval(span.chrom, last.start, max(last.end, span.end))
+        else:
+            merged.append(Interval(span.chrom, span.start, span.end))
+    return merged
