@@ -23,6 +23,7 @@ from hyenadna.data.labelled_task import LabelledTask, load_task, stratified_spli
 from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaForSequenceClassification, load_model
 from hyenadna.tasks.classification import balanced_class_weights
+from hyenadna.tasks.cnn import fit_cnn_baseline
 from hyenadna.tasks.kmer import fit_kmer_baseline, majority_probabilities
 from hyenadna.tasks.metrics import ClassificationMetrics, classification_metrics
 from hyenadna.tokenizers import CharacterTokenizer
@@ -168,7 +169,10 @@ def finetune(config: FinetuneConfig) -> FinetuneResult:
         **summarize([_metrics(config, task, s.probabilities) for s in seeds]),
         "seeds": [_describe(config, task, s) for s in seeds],
         "saved_seed": best.seed,
-        "baselines": _baselines(config, task) if config.task.baselines else {},
+        "baselines": {
+            **(_baselines(config, task) if config.task.baselines else {}),
+            **(_cnn_baseline(config, task) if config.task.cnn_epochs else {}),
+        },
         "labels": list(task.label_names),
         "strands": config.task.strands,
         "n_parameters": sum(p.numel() for p in best.model.parameters()),
@@ -353,6 +357,31 @@ def _baselines(config: FinetuneConfig, task: LabelledTask) -> dict[str, Any]:
             "train_rows": len(train),
             **numbers(kmer),
         },
+    }
+
+
+def _cnn_baseline(config: FinetuneConfig, task: LabelledTask) -> dict[str, Any]:
+    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    started = time.perf_counter()
+    fit = fit_cnn_baseline(
+        (task.train.sequences, task.train.labels),
+        (task.dev.sequences, task.dev.labels),
+        None if task.test is None else task.test.sequences,
+        n_classes=task.n_classes,
+        epochs=config.task.cnn_epochs,
+        device=torch.device("cuda" if on_gpu else "cpu"),
+        progress=lambda epoch, mcc: _say(config, f"CNN baseline, epoch {epoch}: dev MCC {mcc:.3f}"),
+    )
+    probabilities = {"dev": fit.dev_probabilities}
+    if fit.test_probabilities is not None:
+        probabilities["test"] = fit.test_probabilities
+    return {
+        "residual_cnn": {
+            "n_parameters": fit.n_parameters,
+            "best_epoch": fit.best_epoch,
+            "seconds": round(time.perf_counter() - started, 1),
+            **{k: m.as_dict() for k, m in _metrics(config, task, probabilities).items()},
+        }
     }
 
 

@@ -477,3 +477,15 @@ def test_core_promoters_run_from_the_real_folder(test_data: Path, tmp_path: Path
     assert results["test"]["n"] == 613
     assert results["data"]["dropped"] == {"train_in_dev": 8, "train_in_test": 16, "dev_in_test": 2}
     assert results["test"]["mcc"]["mean"] > 0.2
+
+
+def test_a_convolutional_network_is_a_third_baseline(task_folder: Path, tmp_path: Path) -> None:
+    task = {"baselines": False, "cnn_epochs": 1}
+    result = finetune(settings(task_folder, tmp_path / "run", trainer={"max_epochs": 1}, task=task))
+    cnn = result.results["baselines"]["residual_cnn"]
+    assert cnn["n_parameters"] > 10**6
+    assert cnn["best_epoch"] == 1
+    assert -1 <= cnn["test"]["mcc"] <= 1
+    assert list(result.results["baselines"]) == ["residual_cnn"]
+    with pytest.raises(ConfigError, match="cnn_epochs"):
+        settings(task_folder, tmp_path / "other", task={"cnn_epochs": -1})
