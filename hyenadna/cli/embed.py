@@ -49,14 +49,15 @@ def embed(
     from rich.console import Console
 
     from hyenadna.cli.scoring import (
+        SequenceSource,
         parse_batch_size,
         progress_bar,
+        remember_places,
         require_dtype,
         require_other_than_inputs,
     )
     from hyenadna.errors import ConfigError
     from hyenadna.inference.embeddings import embed_sequences
-    from hyenadna.inference.inputs import ReferenceInput, read_reference, read_sequences
     from hyenadna.inference.likelihood import resolve_windows
     from hyenadna.inference.runtime import choose_device, load_encoder, weights_checksum
     from hyenadna.io.atomic import check_output
@@ -64,14 +65,8 @@ def embed(
     from hyenadna.training.run_folder import environment
 
     console = Console(stderr=True, quiet=quiet)
-    if (fasta is None) == (input_path is None):
-        raise ConfigError(
-            "say what to embed: a genome with -f, or sequences with -i (one of the two)"
-        )
-    if fasta is None and (region or bed):
-        raise ConfigError("-r and -b are regions of a genome; give the genome with -f")
-    if fasta is not None and (sequence_column or name_column):
-        raise ConfigError("--sequence-column and --name-column are about tables given with -i")
+    asked = SequenceSource(fasta, region or [], bed, input_path, sequence_column, name_column)
+    asked.check("embed")
     if pooling not in _POOLINGS:
         raise ConfigError(f"--pooling {pooling!r} is unknown; expected {', '.join(_POOLINGS)}")
     require_dtype(dtype)
@@ -80,12 +75,7 @@ def embed(
     vector_format(output, per_base=per_base)
     require_other_than_inputs(output, fasta, bed, input_path)
     check_output(output, force=force, folder=False)
-    if fasta is not None:
-        source = read_reference(fasta, regions=region or (), bed=bed)
-    else:
-        assert input_path is not None
-        table = read_sequences(input_path, sequence_column=sequence_column, name_column=name_column)
-        source = ReferenceInput(table, None, None)
+    source = asked.open()
     where = choose_device(device)
     with console.status(f"loading {model}"):
         network, tokenizer = load_encoder(model, device=where)
@@ -105,13 +95,8 @@ def embed(
     n_bases = source.n_bases and source.n_bases * (1 if strands == "forward" else 2)
     task = bar.add_task("embedding", total=n_bases)
 
-    def remembered() -> Any:
-        for name, letters, interval in source.sequences:
-            places.append(interval)
-            yield name, letters
-
     found = embed_sequences(
-        network, remembered(), tokenizer=tokenizer, layer=layer, pooling=_POOLINGS[pooling], strands=strands,  # type: ignore[arg-type]
+        network, remember_places(source.sequences, places), tokenizer=tokenizer, layer=layer, pooling=_POOLINGS[pooling], strands=strands,  # type: ignore[arg-type]
         batch_size=rows, window=window, stride=stride, half=dtype == "bf16", progress=lambda n: bar.update(task, advance=n),
     )  # fmt: skip
     width = network.config.d_model * (2 if strands == "both" else 1)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from hyenadna.inference.inputs import NamedSequence
     from hyenadna.inference.likelihood import SequenceScore
     from hyenadna.sequence import Interval
 
@@ -113,28 +112,23 @@ def score(
 
     from hyenadna.cli.score_tracks import check_tracks, write_tracks
     from hyenadna.cli.scoring import (
+        SequenceSource,
         is_stream,
         parse_batch_size,
         progress_bar,
+        remember_places,
         require_dtype,
         require_other_than_inputs,
         write_record,
     )
     from hyenadna.errors import ConfigError
-    from hyenadna.inference.inputs import ReferenceInput, read_reference, read_sequences
     from hyenadna.inference.likelihood import resolve_windows, score_sequences
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
     from hyenadna.io import check_output, open_output
 
     console = Console(stderr=True, quiet=quiet)
-    if (fasta is None) == (input_path is None):
-        raise ConfigError(
-            "say what to score: a genome with -f, or sequences with -i (one of the two)"
-        )
-    if fasta is None and (region or bed):
-        raise ConfigError("-r and -b are regions of a genome; give the genome with -f")
-    if fasta is not None and (sequence_column or name_column):
-        raise ConfigError("--sequence-column and --name-column are about tables given with -i")
+    asked = SequenceSource(fasta, region or [], bed, input_path, sequence_column, name_column)
+    asked.check("score")
     require_dtype(dtype)
     rows = parse_batch_size(batch_size)
     if per_base is not None or entropy is not None:
@@ -159,12 +153,7 @@ def score(
     check_output(output, force=force, folder=False)
     if record_path:
         check_output(record_path, force=force, folder=False)
-    if fasta is not None:
-        source = read_reference(fasta, regions=region or (), bed=bed)
-    else:
-        assert input_path is not None
-        table = read_sequences(input_path, sequence_column=sequence_column, name_column=name_column)
-        source = ReferenceInput(table, None, None)
+    source = asked.open()
     where = choose_device(device)
     with console.status(f"loading {model}"):
         network, tokenizer = load_language_model(model, device=where)
@@ -177,7 +166,7 @@ def score(
     task = bar.add_task("scoring", total=n_bases)
     scores = score_sequences(
         network,
-        _remember_places(source.sequences, places),
+        remember_places(source.sequences, places),
         tokenizer=tokenizer,
         rc=rc,
         batch_size=rows,
@@ -212,15 +201,6 @@ def score(
             }
             write_record(record_path, record, force=force)
     console.print(totals.sentence(window, seconds), highlight=False, soft_wrap=True)
-
-
-def _remember_places(
-    sequences: Iterator[NamedSequence], places: deque[Interval | None]
-) -> Iterator[tuple[str, str]]:
-    """Pass sequences on, and keep where each comes from until its score arrives; scores keep their order."""
-    for name, letters, interval in sequences:
-        places.append(interval)
-        yield name, letters
 
 
 class _Totals:

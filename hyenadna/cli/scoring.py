@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hyenadna.errors import ConfigError, OutputError
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from hyenadna.inference.forward import BatchSize
+    from hyenadna.inference.inputs import NamedSequence, ReferenceInput
+    from hyenadna.sequence import Interval
 
 
 def parse_batch_size(text: str) -> BatchSize:
@@ -65,6 +69,53 @@ def require_other_than_inputs(output: str, *inputs: str | None) -> None:
             raise OutputError(
                 f"{output} is an input of this command; choose another name for the output"
             )
+
+
+class SequenceSource(NamedTuple):
+    """Where a verb takes its sequences from, as its options say: a genome with or without regions, or a file of sequences."""
+
+    fasta: str | None
+    regions: Sequence[str]
+    bed: str | None
+    sequences: str | None
+    sequence_column: str | None
+    name_column: str | None
+
+    def check(self, verb: str) -> None:
+        """Check that the options belong together.
+
+        Raises
+        ------
+        ConfigError
+            They do not.
+        """
+        if (self.fasta is None) == (self.sequences is None):
+            raise ConfigError(
+                f"say what to {verb}: a genome with -f, or sequences with -i (one of the two)"
+            )
+        if self.fasta is None and (self.regions or self.bed):
+            raise ConfigError("-r and -b are regions of a genome; give the genome with -f")
+        if self.fasta is not None and (self.sequence_column or self.name_column):
+            raise ConfigError("--sequence-column and --name-column are about tables given with -i")
+
+    def open(self) -> ReferenceInput:
+        """Open it."""
+        from hyenadna.inference.inputs import ReferenceInput, read_reference, read_sequences
+
+        if self.fasta is not None:
+            return read_reference(self.fasta, regions=self.regions, bed=self.bed)
+        assert self.sequences is not None
+        table = read_sequences(self.sequences, sequence_column=self.sequence_column, name_column=self.name_column)  # fmt: skip
+        return ReferenceInput(table, None, None)
+
+
+def remember_places(
+    sequences: Iterator[NamedSequence], places: deque[Interval | None]
+) -> Iterator[tuple[str, str]]:
+    """Pass sequences on, and keep where each comes from until its result arrives; results keep their order."""
+    for name, letters, interval in sequences:
+        places.append(interval)
+        yield name, letters
 
 
 def progress_bar(console: Console, unit: str) -> Progress:

@@ -6,6 +6,7 @@ of a window it takes the change of the base's own probability as it is, and that
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from hyenadna.data.genome import ReferenceSequence
-from hyenadna.errors import ConfigError
+from hyenadna.errors import ConfigError, DataError
 from hyenadna.inference.forward import BatchSize, require_scoring, scoring_mode
 from hyenadna.inference.variants import DEFAULT_RADIUS, resolve_window, score_variants
 from hyenadna.models import HyenaForCausalLM
@@ -101,6 +102,8 @@ def mutate_region(
         A setting is out of range, or deletions are asked of gradients.
     IntervalError
         The region is not in the genome.
+    DataError
+        It has no base that could be changed.
     """
     if method not in get_args(Method):
         raise ConfigError(f"method {method!r} is unknown; expected {' or '.join(get_args(Method))}")
@@ -110,19 +113,28 @@ def mutate_region(
     require_inside(interval, reference.contigs)
     interval = Interval(interval.chrom, interval.start, interval.end)
     letters = reference.sequence(interval).upper()
+    if not set(letters) & set(_BASES):
+        raise DataError(f"none of the {len(letters):,} bases of {interval.chrom}:{interval.start + 1}-{interval.end} is A, C, G or T")  # fmt: skip
     llr = np.full((len(letters), 4), np.nan)
     deletion = np.full(len(letters), np.nan)
     if method == "gradient":
         window = resolve_window(model.config.max_seq_len, window)
         _fill_by_gradients(model, tokenizer, reference, interval, llr, rc, window, progress)
     else:
-        variants = list(_variants(reference, interval, letters, deletions))
+        cells: deque[tuple[int, int]] = deque()  # of the variants whose scores are to come
+
+        def variants() -> Iterator[Variant]:
+            for at, code, variant in _variants(reference, interval, letters, deletions):
+                cells.append((at, code))
+                yield variant
+
         scores = score_variants(
-            model, (variant for _, _, variant in variants), reference, tokenizer=tokenizer, rc=rc, window=window,
+            model, variants(), reference, tokenizer=tokenizer, rc=rc, window=window,
             radius=DEFAULT_RADIUS if radius is None else radius, batch_size=batch_size, half=half,
         )  # fmt: skip
         done = 0
-        for (at, code, _), score in zip(variants, scores, strict=True):
+        for score in scores:
+            at, code = cells.popleft()
             value = score.llr if radius is None else score.llr_local
             if code < 4:
                 llr[at, code] = value

@@ -20,6 +20,7 @@ from hyenadna.data.genome import ReferenceSequence
 from hyenadna.errors import ConfigError, DataError
 from hyenadna.inference.batching import Piece, automatic_batch_tokens, collate, padded_length
 from hyenadna.inference.forward import BatchSize, in_fitting_batches, require_scoring, scoring_mode
+from hyenadna.inference.likelihood import resolve_windows
 from hyenadna.models import HyenaForCausalLM
 from hyenadna.sequence import Interval, require_inside
 from hyenadna.tokenizers import CharacterTokenizer
@@ -56,12 +57,7 @@ def resolve_context(max_seq_len: int, window: int | None, context: int | None) -
     ConfigError
         They are out of range.
     """
-    if window is None:
-        window = max_seq_len
-    if not 2 <= window <= max_seq_len:
-        raise ConfigError(
-            f"window is {window:,}; expected 2 to {max_seq_len:,}, the longest input of this model"
-        )
+    window, _ = resolve_windows(max_seq_len, window, None)
     if context is None:
         context = window // 2
     if not 1 <= context < window:

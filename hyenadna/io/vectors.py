@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ _TEXTS = ("name", "chrom", "strand")
 _NUMBERS = ("start", "end", "length")
 
 
-class VectorWriter:
+class VectorWriter(ABC):
     """Takes rows one after the other, and hands them on some at a time."""
 
     def __init__(self, width: int) -> None:
@@ -62,9 +63,9 @@ class VectorWriter:
                 column.clear()
             self._values.clear()
 
+    @abstractmethod
     def write(self, columns: Mapping[str, list[Any]], values: npt.NDArray[np.float32]) -> None:
         """Write some rows."""
-        raise NotImplementedError
 
 
 def vector_format(path: str, *, per_base: bool) -> str:

@@ -13,7 +13,7 @@ import torch
 from hyenadna import HyenaConfig, HyenaForCausalLM, score_variants
 from hyenadna.data.genome import Genome
 from hyenadna.data.twobit import write_twobit
-from hyenadna.errors import ConfigError, IntervalError
+from hyenadna.errors import ConfigError, DataError, IntervalError
 from hyenadna.inference.mutagenesis import Mutagenesis, mutate_region
 from hyenadna.inference.mutagenesis_plot import plot_mutagenesis
 from hyenadna.sequence import Interval, reverse_complement
@@ -126,6 +126,8 @@ def test_impossible_settings_are_refused(
         mutate_region(model, genome, Interval("c", 5, 9), **settings)
     with pytest.raises(IntervalError):
         mutate_region(model, genome, Interval("c", 599, 602))
+    with pytest.raises(DataError, match="none of the 1 bases of c:301-301"):
+        mutate_region(model, genome, Interval("c", 300, 301))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
