@@ -90,7 +90,9 @@ class HyenaBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map the residual stream (B, L, D), float32 under autocast, to itself."""
-        dtype = half_blocks.half_dtype(x) if self._is_plain() else None
+        dtype = half_blocks.half_dtype(x)  # None on a CPU, before anything else is looked at
+        if dtype is not None and not self._is_plain():
+            dtype = None
         if dtype is None or not self._long_enough(x, dtype):
             x = x + self.dropout(self.mixer(self.norm1(x)))
         else:
