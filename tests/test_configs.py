@@ -11,9 +11,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from hyenadna.cli.schema import register_schema, to_dataclass
+from hyenadna.errors import ConfigError
 from hyenadna.models import NAMED_SIZES, HyenaForCausalLM
 from hyenadna.resources import config_dir
 from hyenadna.training.config import PretrainConfig
+from hyenadna.training.pretrain_data import open_genomes
 from hyenadna.training.schedules import LengthPlan
 
 CONFIGS = config_dir()
@@ -52,12 +54,36 @@ def test_default_run_suits_a_laptop() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_fits_the_schema(option: str) -> None:
-    fasta = (
-        ["data.fasta=x.fa"] if option.startswith("data=") and "scerevisiae" not in option else []
-    )
+    fasta: list[str] = []
+    if option.startswith("data="):
+        data = yaml.safe_load((CONFIGS / "data" / f"{option[5:]}.yaml").read_text())
+        fasta = [f"data.genomes.{i}.fasta=x.fa" for i, _ in enumerate(data.get("genomes", []))]
+        if not fasta and "bundled" not in str(data["fasta"]):
+            fasta = ["data.fasta=x.fa"]
     if option.startswith("task=") and option != "task=causal_lm":
         pytest.skip("a task of fine-tuning")
     composed(option, *fasta)
+
+
+def test_human_split_holds_the_test_bases_out_of_both_files(test_data: Path) -> None:
+    files = ("human_grch37_chr20.fa.gz", "human_grch37_chrX_first70Mb.fa.gz")
+    given = [f"data.genomes.{i}.fasta={test_data / 'genomes' / f}" for i, f in enumerate(files)]
+    config = composed("data=human", *given)
+    first, second = (genome.splits for genome in open_genomes(config.data))
+    assert [str(i) for i in first.train] == ["20:1-40000000", "20:50000001-63025520"]
+    assert [str(i) for i in first.validation] == ["20:40000001-44000000"]
+    assert [str(i) for i in first.test] == ["20:44000001-50000000"]
+    assert [str(i) for i in second.train] == ["X:1-60000000", "X:66000001-69999930"]
+    assert second.validation == ()
+    assert [str(i) for i in second.test] == ["X:60000001-66000000"]
+
+
+def test_human_genomes_without_their_files_are_asked_for_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"data\.genomes\.0\.fasta=FILE"):
+        composed("data=human")
+    config = composed("experiment=two_genomes", "data.fasta=x.fa")
+    with pytest.raises(ConfigError, match="both given"):
+        config.data.sources()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

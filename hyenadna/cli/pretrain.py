@@ -46,7 +46,7 @@ def pretrain(
     Groups
       model          tiny_1k tiny_1k_d256 tiny_16k small_32k medium_160k
                      medium_450k large_1m demo
-      data           scerevisiae fasta human_chr20
+      data           scerevisiae fasta human_chr20 human
       schedule       cosine linear constant
       length_warmup  none from_1k
       callbacks      default ema

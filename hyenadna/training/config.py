@@ -98,7 +98,8 @@ class GenomeConfig:
     test: Any = None
 
     def __post_init__(self) -> None:
-        require("data.genomes.*.fasta", self.fasta, bool(self.fasta), "a genome file is needed")
+        require("data.genomes.*.fasta", self.fasta, bool(self.fasta),
+                "each needs a file: data.genomes.0.fasta=FILE, data.genomes.1.fasta=FILE …")  # fmt: skip
         if self.weight is not None:
             require("data.genomes.*.weight", self.weight, self.weight > 0, "a number > 0 is needed")
         for name in ("train", "validation", "test"):
@@ -186,6 +187,10 @@ class DataConfig:
             Neither or both of `fasta` and `genomes` are given, or splits are given beside `genomes`.
         """
         if self.genomes:
+            if self.fasta:
+                raise ConfigError(
+                    f"data.fasta={self.fasta} and data.genomes are both given; with several genomes set data.genomes.0.fasta=FILE …"
+                )
             if self.train or self.validation or self.test:
                 raise ConfigError(
                     "data.train, data.validation and data.test belong to data.fasta; with data.genomes each genome has its own"

@@ -68,7 +68,7 @@ def open_genomes(
     Raises
     ------
     FileFormatError, IntervalError, DataError
-        A file cannot be read, a split names an unknown contig, splits overlap, or one of them is empty.
+        A file cannot be read, a split names an unknown contig, splits overlap, or no genome has a validation split.
     """
     opened = []
     for source in config.sources():
@@ -76,12 +76,12 @@ def open_genomes(
         splits = split_genome(
             genome, train=source.train, validation=source.validation, test=source.test
         )
-        for name in ("train", "validation"):
-            if not n_bases(getattr(splits, name)):
-                raise DataError(
-                    f"the {name} split of {source.fasta} is empty; give contigs or regions for it with data.{name}"
-                )
         opened.append(SplitGenome(source, genome, splits))
+    if not any(g.splits.validation for g in opened):
+        names = ", ".join(source.fasta for source in config.sources())
+        raise DataError(
+            f"the validation split of {names} is empty; give contigs or regions for it with data.validation"
+        )
     return opened
 
 
@@ -248,13 +248,14 @@ class PretrainData(LightningDataModule):
             self.windows.n_starts(
                 length
             )  # refuses a split without a usable window before training starts
-        limit = max(1, config.validation_tokens // (config.seq_len * len(genomes)))
+        validated = [g for g in genomes if g.splits.validation]
+        limit = max(1, config.validation_tokens // (config.seq_len * len(validated)))
         self.tiled = [
             TiledWindows(
                 g.genome, g.splits.validation, config.seq_len, table=tokenizer.code_table,
                 overlap=1, pad_token_id=tokenizer.pad_token_id, limit=limit,
             )
-            for g in genomes
+            for g in validated
         ]  # fmt: skip
 
     def _ranks(self) -> tuple[int, int]:

@@ -147,6 +147,19 @@ def test_several_genomes_are_weighted(tmp_path: Path) -> None:
     assert len(data.tiled) == 2
 
 
+def test_one_genome_of_several_may_validate_for_all(genome: Path) -> None:
+    both = [
+        GenomeConfig(fasta=str(genome), validation="c2:1-2000", test="c2:2001-4000"),
+        GenomeConfig(fasta=str(genome), test="c1:1-600"),
+    ]
+    settings = DataConfig(genomes=both, seq_len=64, validation_tokens=640)
+    (tiled,) = build(settings).tiled
+    assert len(tiled) == 10  # all of the tokens, not half of them
+    assert {tiled.location(i).chrom for i in range(10)} == {"c2"}
+    with pytest.raises(DataError, match="validation split .* empty"):
+        open_genomes(DataConfig(genomes=both[1:]))
+
+
 def test_paths_become_absolute_and_bundled_names_stay(
     genome: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
