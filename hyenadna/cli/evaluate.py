@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hyenadna.models import HyenaForCausalLM, HyenaForSequenceClassification
     from hyenadna.training.config import PretrainConfig
     from hyenadna.training.evaluate import EvaluatedRegions
+    from hyenadna.training.evaluate_contexts import ContextEvaluation
 
 _SPLITS = ("test", "validation", "train")
 
@@ -39,7 +40,7 @@ def evaluate(
     markov_order: Annotated[
         int,
         typer.Option(min=-1, max=12, help="Highest order of the Markov baselines; -1 for none."),
-    ] = 11,
+    ] = 12,
     window: Annotated[
         int | None,
         typer.Option(help="Bases read at once (default: the model's longest, at most 32,768)."),
@@ -48,9 +49,16 @@ def evaluate(
         int | None,
         typer.Option(help="Bases at a window's front that are only read (default: a quarter)."),
     ] = None,
+    contexts: Annotated[
+        str | None,
+        typer.Option(help="Score the same bases at each of these contexts: 256,1024,4096 or auto."),
+    ] = None,
     max_bases: Annotated[
         int | None,
-        typer.Option(min=1, help="Score about so many evenly spread bases (default: all)."),
+        typer.Option(
+            min=1,
+            help="Score about so many evenly spread bases (default: all; with --contexts 1,000,000).",
+        ),
     ] = None,
     input_path: Annotated[
         str | None,
@@ -60,31 +68,51 @@ def evaluate(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="JSON to write; - for standard output.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows per forward pass.")] = 16,
+    plot: Annotated[
+        str | None, typer.Option(help="Picture of --contexts to write, too: .png or .svg.")
+    ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=1, help="Windows per forward pass; with --contexts, of 4,096 bases."),
+    ] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Evaluate a language model in bits per base beside Markov models, or a classifier by its test metrics.
 
-    A run folder brings its genomes and splits; its test split is scored. Baselines of order 0 to 11 are fitted on the run's
+    A run folder brings its genomes and splits; its test split is scored. Baselines of order 0 to 12 are fitted on the run's
     training split, or without a run on all of the genome that is not scored, and pay for the same bases with the same context.
+
+    --contexts gives a curve: the same bases at every context, each with three quarters of it or more before it, beside the Markov
+    models and what compressors pay. It costs four times --max-bases for each context (or 16 windows, where that is more).
 
     \b
     Examples
       hyenadna evaluate -m runs/pretrain/demo
+      hyenadna evaluate -m runs/mine --contexts auto -o curve.json --plot curve.png
       hyenadna evaluate -m MODEL -f genome.fa.gz -r chr20:44,000,001-45,000,000 -o bits.json
       hyenadna evaluate -m runs/finetune/tata -i test.csv
     """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
     from rich.console import Console
 
+    from hyenadna.cli.scoring import require_other_than_inputs
     from hyenadna.errors import ConfigError
     from hyenadna.inference.runtime import choose_device
-    from hyenadna.io.atomic import check_output, open_output
+    from hyenadna.io.atomic import atomic_path, check_output, open_output
     from hyenadna.models import HyenaForSequenceClassification, load_model
 
     if output is not None:
         check_output(output, force=force, folder=False)
+    if plot is not None:
+        if contexts is None:
+            raise ConfigError("--plot draws the curve of --contexts; give that, too")
+        if Path(plot).suffix.lower() not in (".png", ".svg"):
+            raise ConfigError(f"--plot is {plot!r}; expected a name that ends with .png or .svg")
+        require_other_than_inputs(plot, fasta, output)
+        check_output(plot, force=force, folder=False)
+    if contexts is not None and (window or context):
+        raise ConfigError("--contexts sets windows of its own; leave --window and --context out")
     if split is not None and split not in _SPLITS:
         raise ConfigError(f"--split {split} is unknown; expected {', '.join(_SPLITS)}")
     if split is not None and (region or bed):
@@ -95,7 +123,7 @@ def evaluate(
     loaded = load_model(model)
     where = str(choose_device(device))
     if isinstance(loaded, HyenaForSequenceClassification):
-        if input_path is None or fasta or region or bed or split:
+        if input_path is None or fasta or region or bed or split or contexts:
             raise ConfigError(
                 f"{model} is a classifier; give it labelled sequences with -i, and nothing else to score"
             )
@@ -106,10 +134,13 @@ def evaluate(
                 f"{model} is a language model; -i and --rc are for classifiers, give a genome with -f"
             )
         what = _Selection(fasta, split or "test", region or [], bed)
-        options = {"window": window, "context": context, "max_bases": max_bases}
-        result, table = _language_model(
-            loaded, model, what, markov_order, options, batch_size, where, console
-        )
+        how = _Scoring(markov_order, window, context, contexts, max_bases, batch_size, where)
+        result, table, curve = _language_model(loaded, model, what, how, console)
+        if plot is not None and curve is not None:
+            from hyenadna.training.contexts_plot import plot_contexts
+
+            with atomic_path(plot, force=force, folder=False) as temporary:
+                plot_contexts(curve, temporary, title=f"{Path(model).name}, {result['regions']}")
     if output != "-":
         typer.echo(table)
     if output is not None:
@@ -124,52 +155,89 @@ class _Selection:
         self.fasta, self.split, self.regions, self.bed = fasta, split, regions, bed
 
 
+class _Scoring(NamedTuple):
+    """How a language model is to be scored."""
+
+    markov_order: int
+    window: int | None
+    context: int | None
+    contexts: str | None
+    max_bases: int | None
+    batch_size: int
+    device: str
+
+
 def _language_model(
-    model: HyenaForCausalLM,
-    source: str,
-    what: _Selection,
-    markov_order: int,
-    options: dict[str, int | None],
-    batch_size: int,
-    device: str,
-    console: Console,
-) -> tuple[dict[str, Any], str]:
+    model: HyenaForCausalLM, source: str, what: _Selection, how: _Scoring, console: Console
+) -> tuple[dict[str, Any], str, ContextEvaluation | None]:
     from rich.progress import Progress
 
+    from hyenadna.cli.evaluate_contexts import (
+        DEFAULT_MAX_BASES,
+        context_table,
+        markov_lines,
+        method,
+        parse_contexts,
+    )
     from hyenadna.training.evaluate import evaluate_language_model, fit_markov
+    from hyenadna.training.evaluate_contexts import (
+        choose_targets,
+        compress_targets,
+        evaluate_contexts,
+    )
     from hyenadna.training.pretrain_data import n_bases
     from hyenadna.training.run_folder import environment
 
     scored, training, described = _choose_regions(source, what)
-    markov = None
-    if markov_order >= 0:
-        with console.status(f"fitting Markov models of order 0 to {markov_order}"):
-            markov = fit_markov(training, max_order=markov_order)
-    total = sum(n_bases(regions.intervals) for regions in scored)
-    if options["max_bases"] is not None:
-        total = min(total, options["max_bases"])
+    targets = None
+    if how.contexts is not None:
+        lengths = parse_contexts(how.contexts, model.config.max_seq_len, scored)
+        targets = choose_targets(scored, lengths, max_bases=how.max_bases or DEFAULT_MAX_BASES)
+        total = targets.n_bases * len(lengths)
+    else:
+        total = sum(n_bases(regions.intervals) for regions in scored)
+        total = min(total, how.max_bases or total)
+    markov, training_bases = None, None
+    if how.markov_order >= 0:
+        with console.status(f"fitting Markov models of order 0 to {how.markov_order}"):
+            markov = fit_markov(training, max_order=how.markov_order)
+        training_bases = sum(n_bases(regions.intervals) for regions in training)
+    result: dict[str, Any] = {"regions": described}
+    curve = None
+    if targets is not None:
+        with console.status("compressing"):
+            compressors = compress_targets(targets, training if markov else ())
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("scoring", total=total)
-        found = evaluate_language_model(
-            model, scored, markov=markov, batch_size=batch_size, device=device,
-            progress=lambda bases: bar.update(task, advance=bases), **options,
-        )  # fmt: skip
-    lines = [
-        f"{'model':<20}{'bits/base':>10}",
-        f"{Path(source).name[:19]:<20}{found.bits_per_base:>10.4f}",
-        *(
-            f"{f'Markov order {order}':<20}{bits:>10.4f}"
-            for order, bits in enumerate(found.markov_bits_per_base)
-        ),
-        f"{found.n_scored:,} bases of {described}",
-    ]
-    result = {"regions": described, **found.to_dict()}
-    if markov is not None:
-        result["markov_training_bases"] = sum(n_bases(regions.intervals) for regions in training)
+        shared: dict[str, Any] = {
+            "markov": markov, "batch_size": how.batch_size, "device": how.device,
+            "progress": lambda bases: bar.update(task, advance=bases),
+        }  # fmt: skip
+        if targets is not None:
+            curve = evaluate_contexts(model, targets, compressors=compressors, **shared)
+        else:
+            found = evaluate_language_model(
+                model, scored, window=how.window, context=how.context, max_bases=how.max_bases,
+                **shared,
+            )  # fmt: skip
+    if curve is not None:
+        words = method(curve, described, training_bases)
+        lines = [*context_table(curve), *words]
+        result |= {**curve.to_dict(), "method": " ".join(words)}
+    else:
+        lines = [
+            f"{'model':<20}{'bits/base':>10}",
+            f"{Path(source).name[:19]:<20}{found.bits_per_base:>10.4f}",
+            *markov_lines(found.markov_bits_per_base),
+            f"{found.n_scored:,} bases of {described}",
+        ]
+        result |= found.to_dict()
+    if training_bases is not None:
+        result["markov_training_bases"] = training_bases
     result["data"] = [
         {"path": str(regions.genome.path), "sha256": regions.genome.checksum} for regions in scored
     ]
-    return {**result, **environment()}, "\n".join(lines)
+    return {**result, **environment()}, "\n".join(lines), curve
 
 
 def _choose_regions(

@@ -32,6 +32,10 @@ class EvaluatedRegions(NamedTuple):
     genome: Genome
     intervals: Sequence[Interval]
 
+    def spans(self) -> Sequence[Interval]:
+        """Return the intervals; where none is given, all contigs."""
+        return self.intervals or [Interval(c, 0, n) for c, n in self.genome.contigs.items() if n]
+
 
 class LanguageModelEvaluation(NamedTuple):
     """Numbers of one evaluation.
@@ -145,7 +149,7 @@ def evaluate_language_model(
         )
         for r in regions
     ]  # fmt: skip
-    region_starts = [{(i.chrom, i.start) for i in _starting(r)} for r in regions]
+    region_starts = [{(i.chrom, i.start) for i in r.spans()} for r in regions]
     nats, n_scored = 0.0, 0
     markov_nats = np.zeros(markov.max_order + 1 if markov else 0)
     with evaluating(model, device):
@@ -157,14 +161,14 @@ def evaluate_language_model(
             ]
             ids = np.stack([tiles[part].window(i) for part, i in numbers])
             ids = ids[:, : max(len(place) for place in places)]
-            batch = _nats_of_targets(model, ids, firsts, device)
-            nats += batch[0]
-            n_scored += batch[1]
+            batch_nats, n_batch = nats_of_rows(model, ids, firsts, device)
+            nats += sum(batch_nats)
+            n_scored += n_batch
             if markov is not None:
                 for place, first, (part, _) in zip(places, firsts, numbers, strict=True):
                     markov_nats += markov.score(regions[part].genome.codes(place), first=first).nats
             if progress is not None:
-                progress(batch[1])
+                progress(n_batch)
     mean = nats / max(n_scored, 1)
     return LanguageModelEvaluation(
         n_scored=n_scored,
@@ -176,22 +180,36 @@ def evaluate_language_model(
     )
 
 
-def _starting(regions: EvaluatedRegions) -> Sequence[Interval]:
-    return regions.intervals or [Interval(c, 0, n) for c, n in regions.genome.contigs.items() if n]
-
-
 def _batches(tiles: Sequence[TiledWindows], batch_size: int) -> Iterator[list[tuple[int, int]]]:
     numbers = [(part, i) for part, tiled in enumerate(tiles) for i in range(len(tiled))]
     for start in range(0, len(numbers), batch_size):
         yield numbers[start : start + batch_size]
 
 
-def _nats_of_targets(
+def nats_of_rows(
     model: HyenaForCausalLM,
     ids: npt.NDArray[np.uint8],
     firsts: Sequence[int],
     device: torch.device | str,
-) -> tuple[float, int]:
+) -> tuple[list[float], int]:
+    """Return what a model pays for the A, C, G and T of some rows.
+
+    Parameters
+    ----------
+    model
+        On `device`, in evaluation mode.
+    ids
+        Token ids, shape (B, L).
+    firsts
+        For each row the place of its first scored base, 1 … L; those before it are only read.
+    device
+        Where the model is.
+
+    Returns
+    -------
+    tuple
+        Σ −log p of each row, nats, and the number of scored bases of all.
+    """
     with torch.inference_mode():
         token_ids = torch.from_numpy(ids).to(device)
         log_p = torch.log_softmax(model(token_ids)[:, :-1].float(), dim=-1)
@@ -200,7 +218,8 @@ def _nats_of_targets(
         position = torch.arange(1, token_ids.shape[1], device=device)
         scored = (targets >= BASE_TOKEN_IDS[0]) & (targets <= BASE_TOKEN_IDS[-1])
         scored &= position >= torch.tensor(firsts, device=device)[:, None]
-        return -float(chosen[scored].double().sum()), int(scored.sum())
+        nats = -torch.where(scored, chosen, 0.0).double().sum(dim=1)
+        return nats.tolist(), int(scored.sum())
 
 
 @contextlib.contextmanager

@@ -92,6 +92,33 @@ def test_regions_bed_and_default_split_of_a_genome(
     assert found["n_scored"] < 200
 
 
+def test_contexts_give_a_curve_a_table_and_a_picture(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "-m", "run", "--contexts", "16,64", "--markov-order", "12", "-q"]
+    assert main([*words, "-o", "out.json", "--plot", "out.png"]) == 0
+    found = json.loads(Path("out.json").read_text())
+    assert [point["context"] for point in found["contexts"]] == [16, 64]
+    assert found["block_len"] == 16
+    # the test region has 1,500 bases, of which the first 48 are context only, and the last 12 fill no block
+    assert found["n_scored"] == found["n_blocks"] * 16 == 1440
+    assert len(found["markov_bits_per_base"]) == 13
+    assert found["compressors"]["lzma packed, trained"] > 1
+    assert "1,440 bases of the test split, in 90 blocks" in found["method"]
+    assert Path("out.png").read_bytes().startswith(b"\x89PNG")
+    text = capsys.readouterr().out
+    for point in found["contexts"]:
+        assert f"{point['bits_per_base']:.4f}" in text
+    assert "Markov order 12" in text
+    assert main([*words[:3], "--contexts", "auto", "--markov-order", "-1", "-q", "-o", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [point["context"] for point in found["contexts"]] == [64]
+    assert "lzma packed, trained" not in found["compressors"]
+    # the outputs are kept
+    assert main([*words, "--plot", "out.png"]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
 def test_classifier_gets_its_metrics(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "-m", "cls", "-i", "test.csv", "--rc", "-o", "out.json", "-q"]) == 0
     found = json.loads(Path("out.json").read_text())
@@ -113,6 +140,16 @@ def test_classifier_gets_its_metrics(work: Path, capsys: pytest.CaptureFixture[s
         (["-m", "lm", "-f", "genome.fa", "--window", "1000"], "window of 1000"),
         (["-m", "lm", "-f", "genome.fa", "--markov-order", "13"], "less than or equal to 12"),
         (["-m", "lm", "-f", "none.fa"], "none.fa"),
+        (["-m", "lm", "-f", "genome.fa", "--contexts", "16,abc"], "'16,abc'"),
+        (["-m", "lm", "-f", "genome.fa", "--contexts", ""], "commas between"),
+        (["-m", "lm", "-f", "genome.fa", "--contexts", "16,128"], "at most 66"),
+        (["-m", "lm", "-f", "genome.fa", "--contexts", "16,48"], "powers of two from 16"),
+        (["-m", "lm", "-f", "genome.fa", "--contexts", "16,16"], "different powers"),
+        (["-m", "lm", "-f", "genome.fa", "-r", "c1:1-40", "--contexts", "64"], "has 40 bases"),
+        (["-m", "lm", "-f", "genome.fa", "--contexts", "16", "--window", "32"], "--window"),
+        (["-m", "lm", "-f", "genome.fa", "--plot", "x.png"], "--contexts"),
+        (["-m", "lm", "-f", "genome.fa", "--contexts", "16", "--plot", "x.jpg"], ".svg"),
+        (["-m", "cls", "-i", "test.csv", "--contexts", "16"], "is a classifier"),
         (["-m", "nothing-here", "-f", "genome.fa"], "nothing-here"),
         (["-m", "lm", "-f", "genome.fa", "-o", "test.csv"], "--force"),
         (["-m", "cls", "-i", "bad.csv"], "label"),
