@@ -179,7 +179,7 @@ def _language_model(
         method,
         parse_contexts,
     )
-    from hyenadna.training.evaluate import evaluate_language_model, fit_markov
+    from hyenadna.training.evaluate import evaluate_language_model, fit_markov, resolve_window
     from hyenadna.training.evaluate_contexts import (
         choose_targets,
         compress_targets,
@@ -195,6 +195,7 @@ def _language_model(
         targets = choose_targets(scored, lengths, max_bases=how.max_bases or DEFAULT_MAX_BASES)
         total = targets.n_bases * len(lengths)
     else:
+        resolve_window(model.config.max_seq_len, how.window, how.context)  # before the long fit
         total = sum(n_bases(regions.intervals) for regions in scored)
         total = min(total, how.max_bases or total)
     markov, training_bases = None, None

@@ -85,6 +85,27 @@ def fit_markov(training: Iterable[EvaluatedRegions], *, max_order: int) -> Marko
     )
 
 
+def resolve_window(max_seq_len: int, window: int | None, context: int | None) -> tuple[int, int]:
+    """Return window and context of `evaluate_language_model`, with defaults filled in.
+
+    Raises
+    ------
+    ConfigError
+        The window or context is impossible for a model of this longest input.
+    """
+    window = min(max_seq_len, 32_768) if window is None else window
+    if not 2 <= window <= max_seq_len:
+        raise ConfigError(
+            f"a window of {window} is impossible; the model reads 2 to {max_seq_len} tokens"
+        )
+    context = max(1, window // 4) if context is None else context
+    if not 1 <= context < window:
+        raise ConfigError(
+            f"a context of {context} is impossible; 1 to {window - 1} fit the window of {window}"
+        )
+    return window, context
+
+
 def evaluate_language_model(
     model: HyenaForCausalLM,
     regions: Sequence[EvaluatedRegions],
@@ -128,16 +149,7 @@ def evaluate_language_model(
     DataError
         The regions hold no base.
     """
-    window = min(model.config.max_seq_len, 32_768) if window is None else window
-    if not 2 <= window <= model.config.max_seq_len:
-        raise ConfigError(
-            f"a window of {window} is impossible; the model reads 2 to {model.config.max_seq_len} tokens"
-        )
-    context = max(1, window // 4) if context is None else context
-    if not 1 <= context < window:
-        raise ConfigError(
-            f"a context of {context} is impossible; 1 to {window - 1} fit the window of {window}"
-        )
+    window, context = resolve_window(model.config.max_seq_len, window, context)
     tokenizer = CharacterTokenizer()
     limit = None
     if max_bases is not None:
