@@ -39,6 +39,7 @@ def test_configs_and_data_travel_inside_the_package(wheel: Path) -> None:
     assert "hyenadna/_resources/datasets/scerevisiae/genome.2bit" in names
     assert "hyenadna/_resources/datasets/gue/dataset.yaml" in names
     assert "hyenadna/_resources/datasets/gue/README.md" in names
+    assert "hyenadna/_resources/datasets/gue/published.yaml" in names
     assert "hyenadna/py.typed" in names
     assert not any(
         name.startswith("hyenadna/_resources") and name.endswith(".py") for name in names

@@ -1,4 +1,4 @@
-"""``hyenadna datasets build``: labelled tasks from a genome and what is known of it."""
+"""``hyenadna datasets build``: labelled tasks from a genome and what is known of it, or from the files of a published benchmark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from hyenadna.data.sites import SiteSummary
 
-app = typer.Typer(help="Build a labelled task from a genome and its annotation.", no_args_is_help=True)  # fmt: skip
+app = typer.Typer(help="Build a labelled task from a genome and its annotation, or from a published benchmark.", no_args_is_help=True)  # fmt: skip
 
 _Genome = Annotated[str, typer.Option("--genome", "-g", help="Genome: .2bit or FASTA.")]
 _Annotation = Annotated[str, typer.Option("--annotation", "-a", help="Genes of the same assembly: GFF3 or GTF.")]  # fmt: skip
@@ -132,6 +132,59 @@ def peaks(
         Genome.open(genome), peaks_path, output, settings=settings, force=force
     )
     _say(summary, "peaks")
+
+
+@app.command("genomic-benchmark")
+def genomic_benchmark(
+    source: Annotated[str, typer.Argument(help="A task of Genomic Benchmarks: its name once it is fetched, its zip, or a folder.")],
+    output: _Output,
+    genome: Annotated[list[str] | None, typer.Option("--genome", "-g", help="For intervals: .2bit or FASTA of all classes, or CLASS=FILE, once for each.")] = None,
+    dev_fraction: Annotated[float, typer.Option(help="Share of train that becomes dev, 0 to 1.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed chooses another dev split.")] = 0,
+    force: _Force = False,
+) -> None:  # fmt: skip
+    """Turn a task of Genomic Benchmarks into a folder as GUE has them, with a dev split of its own.
+
+    A zip is read as it is, without unpacking its many thousands of files. A folder may also hold the intervals of the benchmark's repository.
+
+    \b
+    Examples
+      hyenadna datasets fetch genomic_benchmarks
+      hyenadna datasets build genomic-benchmark human_nontata_promoters -o nontata
+      hyenadna finetune data.path=nontata
+    \b
+      hyenadna datasets build genomic-benchmark repository/datasets/demo_human_or_worm -g human=hg38.2bit -g worm=ce11.2bit -o human_or_worm
+    """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
+    from hyenadna.data.genome import Genome
+    from hyenadna.data.genomic_benchmark import build_genomic_benchmark, find_benchmark
+    from hyenadna.data.sites import SPLITS
+    from hyenadna.errors import ConfigError
+    from hyenadna.io.atomic import check_output
+
+    found = find_benchmark(source)
+    check_output(output, force=force, folder=True)  # before a FASTA genome is packed
+    genomes: dict[str, Genome] = {}
+    for text in genome or ():
+        label, equals, path = text.partition("=")
+        if not equals or Path(text).exists():
+            label, path = "", text
+        if label in genomes:
+            raise ConfigError(f"--genome names two files for {f'the class {label!r}' if label else 'all classes'}")  # fmt: skip
+        genomes[label] = Genome.open(path)
+    summary = build_genomic_benchmark(
+        found, output, genomes=genomes, dev_fraction=dev_fraction, seed=seed, force=force
+    )
+    for split in SPLITS:
+        counts = ", ".join(
+            f"{count:,} {name}"
+            for name, count in zip(summary.classes, summary.rows[split], strict=True)
+        )
+        typer.echo(f"{split}\t{sum(summary.rows[split]):,} rows\t{counts}")
+    if summary.train_in_test:
+        typer.echo(
+            f"{summary.train_in_test:,} rows of train and dev stand in test, too; finetune leaves them out",
+            err=True,
+        )
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from hyenadna.data.download import Progress
     from hyenadna.data.fetch import FileState
     from hyenadna.data.manifest import RemoteDataset, RemoteFile
+    from hyenadna.data.published import PublishedResult
 
 app = typer.Typer(
     help="List, fetch and check data sets, build labelled tasks.", no_args_is_help=True
@@ -66,21 +68,27 @@ def show(
     name: _Name,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show what a data set is: source, licence, citation, tasks, and every file with its checksum.
+    """Show what a data set is: source, licence, citation, tasks, published results, and every file with its checksum.
+
+    Results are in percent; those of sources with another split than the official test do not compare with a test result.
 
     \b
     Examples
       hyenadna datasets show gue
+      hyenadna datasets show gue | grep prom_core_tata
       hyenadna datasets show hg38 --json | jq -r '.files[].urls[0]'
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from hyenadna.data.manifest import CARD, RemoteDataset, find_dataset
+    from hyenadna.data.published import load_published
 
     dataset = find_dataset(name)
+    results = load_published(name)
     content = dataset._asdict() | {"card": str(dataset.folder / CARD)}
     del content["folder"]
     if isinstance(dataset, RemoteDataset):
         content["files"] = [file._asdict() for file in dataset.files]
         content["tasks"] = [task._asdict() for task in dataset.tasks]
+        content["published"] = [r._asdict() | {"source": r.source._asdict()} for r in results]
     if as_json:
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
@@ -93,11 +101,31 @@ def show(
         length = f"{task.length:,}" if task.length else "unknown"
         bases = f"{length} bases{' (median)' if task.varies and task.length else ''}"
         typer.echo(f"task\t{task.name}\t{bases}\t{task.classes} classes\t{task.metric}")
+    _show_published(results)
     for file in dataset.files:
         size = f"{file.size:,} bytes" if file.size else "size unknown"
         kinds = (("sha256", file.sha256), ("md5", file.md5))
         sums = [f"{kind} {digest}" for kind, digest in kinds if digest]
         typer.echo("\t".join(["file", file.path, size, *(sums or ["no checksum"]), *file.urls]))
+
+
+def _show_published(results: Sequence[PublishedResult]) -> None:
+    for (task, metric, source), rows in groupby(
+        results, lambda r: (r.task, r.metric, r.source.name)
+    ):
+        figures = (
+            f"{row.model} {row.value:g}" + ("" if row.spread is None else f" ± {row.spread:g}")
+            for row in rows
+        )
+        typer.echo("\t".join(["published", task, f"{metric} x 100", source, *figures]))
+    for source in dict.fromkeys(row.source for row in results):
+        spread = [f"±: {source.spread}"] if source.spread else []
+        where = f"{source.paper}, {source.table}"
+        typer.echo(
+            "\t".join(
+                ["source", source.name, where, source.url, source.split, source.protocol, *spread]
+            )
+        )
 
 
 @app.command("fetch")

@@ -62,7 +62,8 @@ class LabelledTask:
         return max(s.max_length for s in (self.train, self.dev, self.test) if s is not None)
 
 
-def _strandless(sequence: str) -> str:
+def strandless(sequence: str) -> str:
+    """Return what a sequence and its reverse complement have in common: the one that sorts first, upper case."""
     forward = sequence.upper().replace("U", "T")
     return min(forward, reverse_complement(forward))
 
@@ -188,7 +189,7 @@ def load_task(
             raise DataError(
                 f"data.dev_fraction is {dev_fraction}, expected a share between 0 and 1"
             )
-        sets["train"], sets["dev"] = _cut_dev(sets["train"], dev_fraction, seed)
+        sets["train"], sets["dev"] = cut_dev(sets["train"], dev_fraction, seed)
         notes.append(
             f"there is no dev split: {len(sets['dev']):,} rows, a stratified {100 * dev_fraction:g} % of train, are "
             "held back for it"
@@ -200,7 +201,7 @@ def load_task(
 def _without_leaks(
     sets: dict[str, LabelledSet], dropped: dict[str, int], notes: list[str]
 ) -> dict[str, LabelledSet]:
-    keys = {name: [_strandless(s) for s in split.sequences] for name, split in sets.items()}
+    keys = {name: [strandless(s) for s in split.sequences] for name, split in sets.items()}
     clean = dict(sets)
     for name, held_out in (("train", ("dev", "test")), ("dev", ("test",))):
         if name not in sets:
@@ -220,12 +221,27 @@ def _without_leaks(
     return clean
 
 
-def _cut_dev(train: LabelledSet, fraction: float, seed: int) -> tuple[LabelledSet, LabelledSet]:
-    # Copies of one sequence must not end on both sides of the cut, so the cut is made between distinct sequences.
-    keys = np.unique([_strandless(s) for s in train.sequences], return_inverse=True)[1]
-    first = np.unique(keys, return_index=True)[1]
+def cut_dev(train: LabelledSet, fraction: float, seed: int) -> tuple[LabelledSet, LabelledSet]:
+    """Cut a stratified share off a training split.
+
+    Copies of one sequence, on either strand, stay together, so the cut is made between distinct sequences.
+
+    Parameters
+    ----------
+    fraction
+        As in `stratified_split`.
+
+    Returns
+    -------
+    tuple of LabelledSet
+        What is left for training, and the dev split; both in the order of the rows.
+    """
+    keys = [strandless(s) for s in train.sequences]
+    numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
+    ids = np.array([numbers[key] for key in keys], dtype=np.int64)
+    first = np.unique(ids, return_index=True)[1]
     _, held = stratified_split(train.labels[first], fraction, seed=seed)
-    in_dev = np.isin(keys, held)
+    in_dev = np.isin(ids, held)
     return train.subset(np.flatnonzero(~in_dev)), train.subset(np.flatnonzero(in_dev))
 
 

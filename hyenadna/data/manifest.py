@@ -10,13 +10,18 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import yaml
-
 from hyenadna.data.checksums import CHECKSUMS, read_checksums, sha256_of
+from hyenadna.data.yaml_fields import (
+    fields_of,
+    items_of,
+    number_of,
+    read_yaml,
+    require_once,
+    text_of,
+)
 from hyenadna.errors import DataError, FileFormatError
 from hyenadna.resources import dataset_dir
 
@@ -157,12 +162,7 @@ def read_manifest(path: str | os.PathLike[str]) -> BundledDataset | RemoteDatase
         It cannot be read, is no YAML, has unknown keys, lacks needed ones, or a value is impossible.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"the manifest cannot be read ({error})", path=path) from error
-    except yaml.YAMLError as error:
-        raise FileFormatError(f"the manifest is no YAML: {error}", path=path) from error
+    content = read_yaml(path, "manifest")
     try:
         if isinstance(content, dict) and "files" in content:
             return _remote(content, path.parent)
@@ -178,31 +178,31 @@ def _all() -> list[BundledDataset | RemoteDataset]:
 def _bundled(content: Any, folder: Path) -> BundledDataset:
     what = "the manifest of a bundled data set"
     needed = ("name", "title", "genome", "source", "licence")
-    fields = _fields(content, what, needed, ("annotation",))
-    texts = {key: _text(fields, key, what) for key in (*needed, "annotation")}
+    fields = fields_of(content, what, needed, ("annotation",))
+    texts = {key: text_of(fields, key, what) for key in (*needed, "annotation")}
     return BundledDataset(**texts, folder=folder)
 
 
 def _remote(content: Any, folder: Path) -> RemoteDataset:
     what = "the manifest of a remote data set"
     needed = ("name", "title", "homepage", "licence", "citation")
-    fields = _fields(content, what, (*needed, "files"), ("base", "tasks"))
-    texts = {key: _text(fields, key, what) for key in needed}
-    base = _text(fields, "base", what)
-    files = tuple(_file(item, base) for item in _items(fields, "files"))
-    tasks = tuple(_task(item) for item in _items(fields, "tasks"))
+    fields = fields_of(content, what, (*needed, "files"), ("base", "tasks"))
+    texts = {key: text_of(fields, key, what) for key in needed}
+    base = text_of(fields, "base", what)
+    files = tuple(_file(item, base) for item in items_of(fields, "files"))
+    tasks = tuple(_task(item) for item in items_of(fields, "tasks"))
     if not files:
         raise ValueError("the list 'files' is empty")
-    _once([file.place for file in files], "file")
-    _once([task.name for task in tasks], "task")
+    require_once([file.place for file in files], "file")
+    require_once([task.name for task in tasks], "task")
     return RemoteDataset(**texts, files=files, tasks=tasks, folder=folder)
 
 
 def _file(item: Any, base: str) -> RemoteFile:
-    fields = _fields(
+    fields = fields_of(
         item, "a file", ("path",), ("url", "mirrors", "sha256", "md5", "size", "unpack")
     )
-    path = _text(fields, "path", "a file")
+    path = text_of(fields, "path", "a file")
     what = f"the file {path!r}"
     parts = PurePosixPath(path).parts
     if (
@@ -216,76 +216,35 @@ def _file(item: Any, base: str) -> RemoteFile:
         raise ValueError(
             f"{what} has an impossible path; expected one below the data set's folder, such as 'train.csv'"
         )
-    urls = [_text(fields, "url", what) or path]
-    urls += [str(mirror) for mirror in _items(fields, "mirrors")]
+    urls = [text_of(fields, "url", what) or path]
+    urls += [str(mirror) for mirror in items_of(fields, "mirrors")]
     urls = [url if "://" in url else base + url for url in urls]
     for url in urls:
         if not re.fullmatch(r"https?://[^\s/]+/\S+", url):
             raise ValueError(f"{what} has the URL {url!r}; expected http:// or https://")
-    sums = {key: _text(fields, key, what).lower() for key in ("sha256", "md5")}
+    sums = {key: text_of(fields, key, what).lower() for key in ("sha256", "md5")}
     for key, digits in (("sha256", 64), ("md5", 32)):
         if sums[key] and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", sums[key]):
             raise ValueError(f"{what} has the {key} {sums[key]!r}; expected {digits} hex digits")
-    unpack = _text(fields, "unpack", what)
+    unpack = text_of(fields, "unpack", what)
     if unpack and (unpack not in ARCHIVES or not path.endswith(f".{unpack}")):
         raise ValueError(
             f"{what} has unpack: {unpack}; expected the ending of its path, one of {', '.join(ARCHIVES)}"
         )
     return RemoteFile(
-        path, tuple(urls), **sums, size=_number(fields, "size", what, 1), unpack=unpack
+        path, tuple(urls), **sums, size=number_of(fields, "size", what, 1), unpack=unpack
     )
 
 
 def _task(item: Any) -> Task:
-    fields = _fields(item, "a task", ("name", "classes", "metric"), ("length", "varies"))
-    name = _text(fields, "name", "a task")
+    fields = fields_of(item, "a task", ("name", "classes", "metric"), ("length", "varies"))
+    name = text_of(fields, "name", "a task")
     what = f"the task {name!r}"
     varies = fields.get("varies", False)
     if not isinstance(varies, bool):
         raise ValueError(f"{what} has varies: {varies!r}; expected true or false")
-    classes = _number(fields, "classes", what, 2)
+    classes = number_of(fields, "classes", what, 2)
     if classes is None:
         raise ValueError(f"{what} has no number of classes")
-    metric, length = _text(fields, "metric", what), _number(fields, "length", what, 1)
+    metric, length = text_of(fields, "metric", what), number_of(fields, "length", what, 1)
     return Task(name, classes, metric, length, varies)
-
-
-def _fields(
-    item: Any, what: str, needed: Iterable[str], optional: Iterable[str]
-) -> Mapping[str, Any]:
-    needed, optional = set(needed), set(optional)
-    if not isinstance(item, dict) or not needed <= set(item) <= needed | optional:
-        found = ", ".join(sorted(map(str, item))) if isinstance(item, dict) else repr(item)[:60]
-        raise ValueError(
-            f"{what} has the keys {', '.join(sorted(needed))} and perhaps {', '.join(sorted(optional))}, "
-            f"found {found or 'none'}"
-        )
-    return item
-
-
-def _text(fields: Mapping[str, Any], key: str, what: str) -> str:
-    value = fields.get(key, "")
-    if isinstance(value, list | dict) or value is None or (key in fields and not str(value)):
-        raise ValueError(f"{what} has {key}: {value!r}; expected text")
-    return " ".join(str(value).split())
-
-
-def _number(fields: Mapping[str, Any], key: str, what: str, least: int) -> int | None:
-    value = fields.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{what} has {key}: {value!r}; expected a whole number from {least}")
-    return value
-
-
-def _items(fields: Mapping[str, Any], key: str) -> list[Any]:
-    value = fields.get(key, [])
-    if not isinstance(value, list):
-        raise ValueError(f"{key!r} is {value!r}; expected a list")
-    return value
-
-
-def _once(names: list[str], what: str) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"the {what} {twice[0]!r} is listed twice")

@@ -96,3 +96,36 @@ def test_splice_and_peak_tasks_are_built_and_audited(
     assert main([*words, "--force", "--negatives", "genes"]) == 2
     assert "need an annotation" in capsys.readouterr().err
     assert main(["datasets", "audit", f"{tmp_path}/nothing"]) == 2
+
+
+def test_a_genomic_benchmark_becomes_a_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = "id,region,start,end,strand\n"
+    for split, first in (("train", 1000), ("test", 50_000)):
+        for number, label in enumerate(("cds", "other")):
+            places = range(first + 50 * number, first + 50 * number + 4000, 100)
+            lines = "".join(f"{at},chrI,{at},{at + 40},+\n" for at in places)
+            path = tmp_path / "toy" / split / f"{label}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(header + lines)
+    yeast, out = "bundled:scerevisiae/genome.2bit", str(tmp_path / "out")
+    words = ["datasets", "build", "genomic-benchmark", str(tmp_path / "toy"), "-o", out]
+    assert main(words) == 2
+    assert "--genome cds=FILE" in capsys.readouterr().err
+    assert main([*words, "-g", yeast, "-g", yeast]) == 2
+    assert "two files for all classes" in capsys.readouterr().err
+    assert main([*words, "-g", yeast, "-g", f"worm={yeast}"]) == 2
+    assert "the class 'worm'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "-g", yeast, "-g", f"cds={yeast}", "--dev-fraction", "0.25"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "train\t60 rows\t30 cds, 30 other",
+        "dev\t20 rows\t10 cds, 10 other",
+        "test\t80 rows\t40 cds, 40 other",
+    ]
+    assert main([*words, "-g", yeast]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert main([*words[:3], "human_enhancers_cohn", "-o", str(tmp_path / "x")]) == 2
+    assert "datasets fetch genomic_benchmarks" in capsys.readouterr().err

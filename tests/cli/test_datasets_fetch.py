@@ -73,6 +73,27 @@ def test_show_tells_everything(toy: Path, capsys, web) -> None:
     assert json.loads(capsys.readouterr().out)["genome"] == "genome.2bit"
 
 
+def test_show_tells_what_was_published(toy: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = manifest.dataset_dir() / "toy"
+    text = (
+        "sources:\n  - {name: one, paper: Somebody (2024), table: Table 1, url: 'https://example.org/1', split: official test,\n"
+        "     protocol: as it was, spread: sd}\n"
+        "results:\n  - {model: CNN, source: one, values: {toy: 12.50}, spread: {toy: 0.5}}\n"
+        "  - {model: GPT, source: one, values: {toy: 70}, spread: {toy: 1}}\n"
+    )
+    (folder / "published.yaml").write_text(text)
+    assert main(["datasets", "show", "toy"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "published\ttoy\tmcc x 100\tone\tCNN 12.5 ± 0.5\tGPT 70 ± 1" in lines
+    source = "source\tone\tSomebody (2024), Table 1\thttps://example.org/1\tofficial test\tas it was\t±: sd"
+    assert source in lines
+    assert main(["datasets", "show", "toy", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["published"]
+    assert (first["value"], first["source"]["name"], second["model"]) == (12.5, "one", "GPT")
+    (folder / "published.yaml").write_text(text.replace("toy: 70", "tor: 70"))
+    assert "'GPT' in 'one' names the task 'tor'" in refused(["show", "toy"], capsys)
+
+
 def test_fetch_prints_the_folder_and_says_what_is_verified(toy: Path, capsys) -> None:
     assert main(["datasets", "fetch", "toy", "-o", str(toy)]) == 0
     captured = capsys.readouterr()

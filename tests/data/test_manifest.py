@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,30 @@ def test_every_remote_data_set_is_described(dataset) -> None:
         assert task.metric in ("mcc", "f1", "accuracy")
         assert [file for file in dataset.files if file.path.startswith(task.name)]
     assert all(url.startswith("https://") for file in dataset.files for url in file.urls)
+
+
+def ncbi_folder(url: str) -> bool:
+    """Tell whether a URL of NCBI's is built of its accession as NCBI builds it; other URLs pass."""
+    found = re.fullmatch(
+        r"https://ftp\.ncbi\.nlm\.nih\.gov/genomes/all/(GC[AF])/(\d{3})/(\d{3})/(\d{3})/(\1_\2\3\4\.\d+_[^/]+)/\5_genomic\.fna\.gz",
+        url,
+    )
+    return bool(found) or "ncbi" not in url
+
+
+def test_genomes_have_files_that_commands_read() -> None:
+    genomes = {dataset.name: dataset for dataset in remote_datasets() if not dataset.tasks}
+    known = {"hg38", "t2t_chm13", "mm39", "dm6", "ce11", "tair10", "ecoli_k12", "hyenadna_species"}
+    assert set(genomes) == known
+    for dataset in genomes.values():
+        for file in dataset.files:
+            assert file.path.endswith((".2bit", ".fa.gz"))
+            assert all(ncbi_folder(url) for url in file.urls)
+    species = [file.path for file in genomes["hyenadna_species"].files]
+    assert species == [f"{name}.fa.gz" for name in ("human", "lemur", "mouse", "pig", "hippo")]
+    # The control: an accession that does not go with its folder.
+    url = genomes["ecoli_k12"].files[0].urls[0]
+    assert not ncbi_folder(url.replace("/845/", "/854/"))
 
 
 def test_gue_is_complete() -> None:
