@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from hyenadna.inference.likelihood import SequenceScore
+    from hyenadna.inference.score_report import ScoreReport
     from hyenadna.sequence import Interval
 
 _PLACE_COLUMNS = ("chrom", "start", "end", "strand")
@@ -75,6 +76,10 @@ def score(
             help="Least number of bases before each base of a track (default: half a window)."
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Report with tables and pictures to write, too: one .html file."),
+    ] = None,
     sequence_column: Annotated[
         str | None,
         typer.Option(help="Column of the sequences in a table (default: sequence, seq or dna)."),
@@ -104,7 +109,7 @@ def score(
     \b
     Examples
       hyenadna score -m runs/pretrain/demo -f genome.fa.gz -r chr20:1,000,001-1,001,000
-      hyenadna score -m MODEL -f genome.2bit -b peaks.bed --rc -o scores.tsv
+      hyenadna score -m MODEL -f genome.2bit -b peaks.bed --rc -o scores.tsv --report scores.html
       zcat reads.fa.gz | hyenadna score -m MODEL -i - -o - | sort -k6,6n
       hyenadna score -m MODEL -f genome.2bit -r chr20 --rc --per-base chr20.bw --entropy chr20.entropy.bw
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
@@ -113,6 +118,7 @@ def score(
     from hyenadna.cli.score_tracks import check_tracks, write_tracks
     from hyenadna.cli.scoring import (
         SequenceSource,
+        check_report,
         is_stream,
         parse_batch_size,
         progress_bar,
@@ -120,10 +126,12 @@ def score(
         require_dtype,
         require_other_than_inputs,
         write_record,
+        write_report,
     )
     from hyenadna.errors import ConfigError
     from hyenadna.inference.likelihood import resolve_windows, score_sequences
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
+    from hyenadna.inference.score_report import ScoreReport
     from hyenadna.io import check_output, open_output
 
     console = Console(stderr=True, quiet=quiet)
@@ -139,9 +147,10 @@ def score(
         for track in filter(None, (per_base, entropy)):
             require_other_than_inputs(track, fasta, bed)
         check_tracks(per_base, entropy, force=force)
+        check_report(report, inputs=(fasta, bed), outputs=(per_base, entropy), force=force)
         write_tracks(
-            console, model=model, fasta=fasta, regions=region or (), bed=bed, per_base=per_base, entropy=entropy, rc=rc, window=window,
-            context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", force=force,
+            console, model=model, fasta=fasta, regions=region or (), bed=bed, per_base=per_base, entropy=entropy, report=report, rc=rc,
+            window=window, context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", force=force,
         )  # fmt: skip
         return
     if context is not None:
@@ -153,6 +162,9 @@ def score(
     check_output(output, force=force, folder=False)
     if record_path:
         check_output(record_path, force=force, folder=False)
+    check_report(
+        report, inputs=(fasta, bed, input_path), outputs=(output, record_path), force=force
+    )
     source = asked.open()
     where = choose_device(device)
     with console.status(f"loading {model}"):
@@ -176,29 +188,33 @@ def score(
         progress=lambda n: bar.update(task, advance=n),
     )
     totals = _Totals()
+    pages = None if report is None else ScoreReport()
     with bar, open_output(output, force=force) as out:
         delimiter = "," if output.removesuffix(".gz").endswith(".csv") else "\t"
         writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-        for row in totals.rows(scores, places, with_places=fasta is not None):
+        for row in totals.rows(scores, places, pages, with_places=fasta is not None):
             writer.writerow(row)
         seconds = time.monotonic() - began
+        record = {
+            "model": model,
+            "weights_sha256": weights_checksum(network),
+            "model_config": network.config.to_dict(),
+            "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
+            "settings": {
+                "rc": rc,
+                "window": window,
+                "stride": stride,
+                "batch_size": batch_size,
+                "device": str(where),
+                "dtype": dtype,
+            },
+            "results": totals.summary() | {"seconds": round(seconds, 3)},
+        }
+        # Inside the block: where the record or the report cannot be written, neither are the scores.
+        if pages:
+            facts = totals.facts()
+            write_report(report, "Sequence scores", facts, pages.sections(), record, force=force)
         if record_path:
-            # Inside the block: where the record cannot be written, neither are the scores.
-            record = {
-                "model": model,
-                "weights_sha256": weights_checksum(network),
-                "model_config": network.config.to_dict(),
-                "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
-                "settings": {
-                    "rc": rc,
-                    "window": window,
-                    "stride": stride,
-                    "batch_size": batch_size,
-                    "device": str(where),
-                    "dtype": dtype,
-                },
-                "results": totals.summary() | {"seconds": round(seconds, 3)},
-            }
             write_record(record_path, record, force=force)
     console.print(totals.sentence(window, seconds), highlight=False, soft_wrap=True)
 
@@ -214,6 +230,7 @@ class _Totals:
         self,
         scores: Iterator[SequenceScore],
         places: deque[Interval | None],
+        report: ScoreReport | None,
         *,
         with_places: bool,
     ) -> Iterator[tuple[object, ...]]:
@@ -232,6 +249,8 @@ class _Totals:
         for result in scores:
             self._add(result)
             place = places.popleft()
+            if report is not None:
+                report.add(result, place)
             span = (place.chrom, place.start, place.end, place.strand) if place else ()
             held.append((result.name, *span, *_numbers(result)))
             if self.n_scored:
@@ -265,6 +284,15 @@ class _Totals:
             "n_scored": self.n_scored,
             "log_likelihood": self.log_likelihood,
             "bits_per_base": self.bits_per_base,
+        }
+
+    def facts(self) -> dict[str, str]:
+        """Return what stands at the top of a report."""
+        return {
+            "sequences": f"{self.n_sequences:,}",
+            "bases": f"{self.n_bases:,}",
+            "bits per base": f"{self.bits_per_base:.4f}",
+            "without a score": f"{self.n_without:,}",
         }
 
     def sentence(self, window: int, seconds: float) -> str:

@@ -46,6 +46,7 @@ def write_tracks(
     bed: str | None,
     per_base: str | None,
     entropy: str | None,
+    report: str | None,
     rc: bool,
     window: int | None,
     context: int | None,
@@ -55,9 +56,10 @@ def write_tracks(
     force: bool,
 ) -> None:
     """Score every base of what was asked for, and write the tracks."""
-    from hyenadna.cli.scoring import progress_bar
+    from hyenadna.cli.scoring import progress_bar, write_report
     from hyenadna.data.genome import open_reference
     from hyenadna.inference.runtime import load_language_model, weights_checksum
+    from hyenadna.inference.score_report import TrackReport
     from hyenadna.inference.tracks import resolve_context, score_tracks
     from hyenadna.io.tracks import open_track
     from hyenadna.training.run_folder import environment
@@ -69,16 +71,18 @@ def write_tracks(
     window, context = resolve_context(network.config.max_seq_len, window, context)
     provenance: dict[str, Any] = {
         "model": model, "weights_sha256": weights_checksum(network), "input": {"fasta": fasta, "regions": list(regions), "bed": bed},
-        "settings": {"rc": rc, "window": window, "context": context, "half": half}, **environment(),
+        "settings": {"rc": rc, "window": window, "context": context, "half": half},
     }  # fmt: skip
     bar = progress_bar(console, "bases")
     n_bases = sum(len(span) for span in spans)
     task = bar.add_task("scoring", total=n_bases)
     began = time.monotonic()
     total = n_scored = 0.0
+    pages = None if report is None else TrackReport(spans)
+    noted = provenance | environment()
     with bar, ExitStack() as stack:
         tracks = {
-            what: stack.enter_context(open_track(path, reference.contigs, provenance=provenance | {"track": what}, force=force))
+            what: stack.enter_context(open_track(path, reference.contigs, provenance=noted | {"track": what}, force=force))
             for what, path in (("log_p", per_base), ("entropy", entropy)) if path is not None
         }  # fmt: skip
         for block in score_tracks(
@@ -87,12 +91,21 @@ def write_tracks(
         ):  # fmt: skip
             for what, writer in tracks.items():
                 writer.add(block.interval, getattr(block, what))
+            if pages:
+                pages.add(block)
             known = block.log_p[block.log_p == block.log_p]  # NaN differs from itself
             total, n_scored = total + float(known.sum(dtype="float64")), n_scored + len(known)
         if not n_scored:
             raise DataError(f"there is nothing to score: none of {n_bases:,} bases is A, C, G or T")
+        bits = -total / n_scored / math.log(2)
+        facts = {
+            "bases": f"{n_bases:,}",
+            "scored": f"{n_scored:,.0f}",
+            "bits per base": f"{bits:.4f}",
+        }
+        if pages:
+            write_report(report, "Scores along a genome", facts, pages.sections(), provenance, force=force)  # fmt: skip
     seconds = time.monotonic() - began
-    bits = -total / n_scored / math.log(2)
     side = "on the side that is read" if rc else "before it"
     console.print(
         f"scored {n_scored:,.0f} of {n_bases:,} bases (the others are N or ambiguous) in {seconds:.1f} s: {bits:.4f} bits/base; each is predicted from at "

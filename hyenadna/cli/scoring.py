@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from hyenadna.inference.forward import BatchSize
     from hyenadna.inference.inputs import NamedSequence, ReferenceInput
+    from hyenadna.io.html import Section
     from hyenadna.sequence import Interval
 
 
@@ -69,6 +70,29 @@ def require_other_than_inputs(output: str, *inputs: str | None) -> None:
             raise OutputError(
                 f"{output} is an input of this command; choose another name for the output"
             )
+
+
+def check_report(
+    report: str | None, *, inputs: Sequence[str | None], outputs: Sequence[str | None], force: bool
+) -> None:
+    """Check ``--report`` before anything is read.
+
+    Raises
+    ------
+    ConfigError, OutputError
+        Its name is not one of HTML, it is an input or another output, or it exists.
+    """
+    from hyenadna.io import check_output
+    from hyenadna.io.html import require_html_name
+
+    if report is None:
+        return
+    require_html_name(report)
+    require_other_than_inputs(report, *inputs)
+    for other in outputs:
+        if other is not None and Path(other).resolve() == Path(report).resolve():
+            raise OutputError(f"{report} is named as two outputs; choose another name for --report")
+    check_output(report, force=force, folder=False)
 
 
 class SequenceSource(NamedTuple):
@@ -152,3 +176,21 @@ def write_record(path: str, record: dict[str, Any], *, force: bool) -> None:
     with open_output(path, force=force) as out:
         json.dump(record | environment(), out, indent=2)
         out.write("\n")
+
+
+def write_report(
+    path: str | None,
+    title: str,
+    facts: Mapping[str, str],
+    sections: Sequence[Section],
+    record: Mapping[str, Any],
+    *,
+    force: bool,
+) -> None:
+    """Write the report of a run, with machine, versions and command added to its record; nothing where there is no path."""
+    from hyenadna.io.html import write_html
+    from hyenadna.training.run_folder import environment
+
+    if path is not None:
+        provenance = {key: value for key, value in record.items() if key != "results"}
+        write_html(path, title=title, facts=facts, sections=sections, provenance=provenance | environment(), force=force)  # fmt: skip

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,6 +68,17 @@ def vep(
         int,
         typer.Option(help="Bases beyond the allele that count for local LLR and distance."),
     ] = 64,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Report with tables and pictures to write, too: one .html file."),
+    ] = None,
+    class_key: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="INFO entry by which the report groups alleles (default: CLNSIG and the like, where there is one).",
+        ),
+    ] = None,
     on_error: Annotated[
         str,
         typer.Option(
@@ -95,24 +106,27 @@ def vep(
 
     \b
     Examples
-      hyenadna vep -m MODEL -f genome.fa.gz -i variants.vcf.gz -o scored.vcf.gz
+      hyenadna vep -m MODEL -f genome.fa.gz -i variants.vcf.gz -o scored.vcf.gz --report scored.html
       hyenadna vep -m MODEL -f genome.2bit --variant 22-1024-A-C
       bcftools view -r 20 cohort.bcf | hyenadna vep -m MODEL -f genome.fa -i - -o scores.tsv
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from rich.console import Console
 
     from hyenadna.cli.scoring import (
+        check_report,
         is_stream,
         parse_batch_size,
         progress_bar,
         require_dtype,
         require_other_than_inputs,
         write_record,
+        write_report,
     )
     from hyenadna.cli.vep_output import Totals, info_fields, vcf_header, write_tsv, write_vcf
     from hyenadna.data.genome import open_reference
     from hyenadna.errors import ConfigError
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
+    from hyenadna.inference.variant_report import VariantReport
     from hyenadna.inference.variants import resolve_window, score_variants
     from hyenadna.io import check_output, open_output
     from hyenadna.io.vcf import check_vcf_output, new_header
@@ -122,6 +136,8 @@ def vep(
         raise ConfigError("say what to score: a file with -i, or --variant (one of the two)")
     if on_error not in ("skip", "stop"):
         raise ConfigError(f"--on-error {on_error!r} is unknown; expected skip or stop")
+    if class_key is not None and report is None:
+        raise ConfigError("--class is about the report; name one with --report")
     require_dtype(dtype)
     rows = parse_batch_size(batch_size)
     output_format = _format(format_, output)
@@ -136,6 +152,7 @@ def vep(
             check_output(output, force=force, folder=False)
         if record_path:
             check_output(record_path, force=force, folder=False)
+        check_report(report, inputs=(fasta, input_path), outputs=(output, record_path), force=force)
         reference = open_reference(fasta)
         where = choose_device(device)
         with console.status(f"loading {model}"):
@@ -159,6 +176,7 @@ def vep(
             progress=lambda n: bar.update(task, advance=n),
         )
         totals = Totals()
+        pages = None if report is None else VariantReport(class_key)
         results = totals.watch(_by_record(scores, records), stop=on_error == "stop")
         settings = {
             "rc": rc,
@@ -170,8 +188,29 @@ def vep(
         }
         checksum = weights_checksum(network)
         fields = info_fields(rc, radius)
+        record = {
+            "model": model,
+            "weights_sha256": checksum,
+            "model_config": network.config.to_dict(),
+            "input": {"fasta": fasta, "input": input_path, "variants": variant},
+            "settings": settings,
+        }
+
+        def finish() -> None:
+            if record_path:
+                write_record(record_path, record | {"results": totals.summary()}, force=force)
+            if pages:
+                facts = totals.facts()
+                write_report(
+                    report, "Variant effects", facts, pages.sections(), record, force=force
+                )
+
         with bar:
             results = _begun(results)
+            if pages:
+                results = pages.watch(results)
+            # Before the output is complete: where the record or the report cannot be written, neither are the scores.
+            results = _ending(results, finish)
             if output_format == "vcf":
                 if source.header is None:
                     results = _named_as(results, reference.contigs)
@@ -187,17 +226,6 @@ def vep(
             else:
                 with open_output(output, force=force) as out:
                     write_tsv(results, fields, out)
-                    if record_path:
-                        # Inside the block: where the record cannot be written, neither are the scores.
-                        record = {
-                            "model": model,
-                            "weights_sha256": checksum,
-                            "model_config": network.config.to_dict(),
-                            "input": {"fasta": fasta, "input": input_path, "variants": variant},
-                            "settings": settings,
-                            "results": totals.summary(),
-                        }
-                        write_record(record_path, record, force=force)
         seconds = time.monotonic() - began
     console.print(totals.sentence(rc, window, seconds), highlight=False, soft_wrap=True)
 
@@ -254,6 +282,12 @@ def _begun(results: Iterator[Scored]) -> Iterator[Scored]:
     """Wait for the first result: a run that has none fails before its output is opened."""
     first = next(results, None)
     return results if first is None else itertools.chain([first], results)
+
+
+def _ending(results: Iterator[Scored], finish: Callable[[], None]) -> Iterator[Scored]:
+    """Pass results on, and call a function after the last one."""
+    yield from results
+    finish()
 
 
 def _named_as(results: Iterator[Scored], contigs: Mapping[str, int]) -> Iterator[Scored]:

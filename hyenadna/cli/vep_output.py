@@ -69,6 +69,15 @@ class Totals:
             "not_scored": dict(self.reasons),
         }
 
+    def facts(self) -> dict[str, str]:
+        """Return what stands at the top of a report."""
+        return {
+            "records": f"{self.n_records:,}",
+            "alleles": f"{self.n_alleles:,}",
+            "scored": f"{self.n_scored:,}",
+            "not scored": f"{self.reasons.total():,}",
+        }
+
     def sentence(self, rc: bool, window: int, seconds: float) -> str:
         """Return the summary for the user."""
         text = (

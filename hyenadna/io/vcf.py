@@ -275,6 +275,18 @@ def with_info(line: str, entries: Mapping[str, str], *, replaced: Iterable[str])
     return "\t".join(columns)
 
 
+def info_values(line: str) -> dict[str, str]:
+    r"""Return the INFO entries of a record's line that have a value.
+
+    Examples
+    --------
+    >>> info_values("1\t5\t.\tA\tC\t.\t.\tAC=1;DB;X=2")
+    {'AC': '1', 'X': '2'}
+    """
+    entries = (entry.partition("=") for entry in line.split("\t", 8)[7].split(";"))
+    return {key: value for key, equals, value in entries if equals}
+
+
 def check_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
     """Check that a VCF, and its index where it will have one, can be written.
 
