@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from hyenadna.sequence import Interval
+    from hyenadna.inference.embeddings import Embedding
+    from hyenadna.inference.inputs import NamedSequence
 
 _POOLINGS = {"mean": "mean", "last": "last", "max": "max", "per-base": "none"}
 
@@ -31,6 +32,7 @@ def embed(
     name_column: Annotated[str | None, typer.Option(help="Column of the names (default: name or id, else numbered).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and coarser.")] = "fp32",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the finished work of a run that was broken off.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:  # fmt: skip
@@ -50,14 +52,15 @@ def embed(
 
     from hyenadna.cli.scoring import (
         SequenceSource,
+        open_partial,
         parse_batch_size,
         progress_bar,
-        remember_places,
         require_dtype,
         require_other_than_inputs,
     )
     from hyenadna.errors import ConfigError
-    from hyenadna.inference.embeddings import embed_sequences
+    from hyenadna.inference.embeddings import Embedding, embed_sequences
+    from hyenadna.inference.journal import Codec, in_shards, shard_bases
     from hyenadna.inference.likelihood import resolve_windows
     from hyenadna.inference.runtime import choose_device, load_encoder, weights_checksum
     from hyenadna.io.atomic import check_output
@@ -90,21 +93,40 @@ def embed(
         "settings": settings, **environment(),
     }  # fmt: skip
     began = time.monotonic()
-    places: deque[Interval | None] = deque()
     bar = progress_bar(console, "bases")
-    n_bases = source.n_bases and source.n_bases * (1 if strands == "forward" else 2)
-    task = bar.add_task("embedding", total=n_bases)
+    n_strands = 1 if strands == "forward" else 2
+    task = bar.add_task("embedding", total=source.n_bases and source.n_bases * n_strands)
 
-    found = embed_sequences(
-        network, remember_places(source.sequences, places), tokenizer=tokenizer, layer=layer, pooling=_POOLINGS[pooling], strands=strands,  # type: ignore[arg-type]
-        batch_size=rows, window=window, stride=stride, half=dtype == "bf16", progress=lambda n: bar.update(task, advance=n),
+    def advance(n: int) -> None:
+        bar.update(task, advance=n)
+
+    def compute(sequences: Iterator[NamedSequence]) -> Iterator[Embedding]:
+        return embed_sequences(
+            network, sequences, tokenizer=tokenizer, layer=layer, pooling=_POOLINGS[pooling], strands=strands,  # type: ignore[arg-type]
+            batch_size=rows, window=window, stride=stride, half=dtype == "bf16", progress=advance,
+        )  # fmt: skip
+
+    codec: Codec[NamedSequence, Embedding] = Codec(
+        lambda one: ((one.name, one.length), (one.values,)), lambda _, fields, arrays: Embedding(*fields, *arrays)
     )  # fmt: skip
+    # A row a base is as much to keep as to compute, wherever it is computed.
+    limit = min(shard_bases(where), 1 << 18) if per_base else shard_bases(where)
     width = network.config.d_model * (2 if strands == "both" else 1)
     n_sequences = total = 0
-    with bar, open_vectors(output, width=width, per_base=per_base, provenance=provenance, force=force) as out:  # fmt: skip
-        for name, length, values in found:
-            out.add(name, length, places.popleft(), values)
-            n_sequences, total = n_sequences + 1, total + length
+    with (
+        open_partial(
+            console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed, "--input": input_path},
+            weights_sha256=str(provenance["weights_sha256"]),
+            settings=settings | {"regions": region, "sequence_column": sequence_column, "name_column": name_column},
+        ) as journal,
+        bar,
+        open_vectors(output, width=width, per_base=per_base, provenance=provenance, force=force) as out,
+    ):  # fmt: skip
+        for given, found in in_shards(
+            source.sequences, compute, journal, codec, units=lambda one: len(one.sequence) * n_strands, limit=limit, progress=advance
+        ):  # fmt: skip
+            out.add(found.name, found.length, given.interval, found.values)
+            n_sequences, total = n_sequences + 1, total + found.length
     seconds = time.monotonic() - began
     console.print(
         f"embedded {n_sequences:,} sequence{'s' if n_sequences != 1 else ''}, {total:,} bases, as vectors of {width} "

@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from hyenadna.inference.inputs import NamedSequence
     from hyenadna.inference.likelihood import SequenceScore
     from hyenadna.inference.score_report import ScoreReport
-    from hyenadna.sequence import Interval
 
 _PLACE_COLUMNS = ("chrom", "start", "end", "strand")
 
@@ -94,6 +93,10 @@ def score(
             help="fp32, or bf16: matrix products in bfloat16, faster; scores differ by about 1e-4 nats per base."
         ),
     ] = "fp32",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the finished work of a run that was broken off."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
@@ -120,16 +123,17 @@ def score(
         SequenceSource,
         check_report,
         is_stream,
+        open_partial,
         parse_batch_size,
         progress_bar,
-        remember_places,
         require_dtype,
         require_other_than_inputs,
         write_record,
         write_report,
     )
     from hyenadna.errors import ConfigError
-    from hyenadna.inference.likelihood import resolve_windows, score_sequences
+    from hyenadna.inference.journal import Codec, in_shards, shard_bases
+    from hyenadna.inference.likelihood import SequenceScore, resolve_windows, score_sequences
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
     from hyenadna.inference.score_report import ScoreReport
     from hyenadna.io import check_output, open_output
@@ -150,7 +154,7 @@ def score(
         check_report(report, inputs=(fasta, bed), outputs=(per_base, entropy), force=force)
         write_tracks(
             console, model=model, fasta=fasta, regions=region or (), bed=bed, per_base=per_base, entropy=entropy, report=report, rc=rc,
-            window=window, context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", force=force,
+            window=window, context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", resume=resume, force=force,
         )  # fmt: skip
         return
     if context is not None:
@@ -172,50 +176,64 @@ def score(
     window, stride = resolve_windows(network.config.max_seq_len, window, stride)
 
     began = time.monotonic()
-    places: deque[Interval | None] = deque()
+    settings = {
+        "rc": rc,
+        "window": window,
+        "stride": stride,
+        "batch_size": batch_size,
+        "device": str(where),
+        "dtype": dtype,
+    }
+    record = {
+        "model": model,
+        "weights_sha256": weights_checksum(network),
+        "model_config": network.config.to_dict(),
+        "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
+        "settings": settings,
+    }
+    n_strands = 2 if rc else 1
     bar = progress_bar(console, "bases")
-    n_bases = None if source.n_bases is None else source.n_bases * (2 if rc else 1)
+    n_bases = None if source.n_bases is None else source.n_bases * n_strands
     task = bar.add_task("scoring", total=n_bases)
-    scores = score_sequences(
-        network,
-        remember_places(source.sequences, places),
-        tokenizer=tokenizer,
-        rc=rc,
-        batch_size=rows,
-        window=window,
-        stride=stride,
-        half=dtype == "bf16",
-        progress=lambda n: bar.update(task, advance=n),
+
+    def advance(n: int) -> None:
+        bar.update(task, advance=n)
+
+    codec: Codec[NamedSequence, SequenceScore] = Codec(
+        lambda score: (score, ()), lambda _, fields, __: SequenceScore(*fields)
     )
+
+    def compute(sequences: Iterator[NamedSequence]) -> Iterator[SequenceScore]:
+        return score_sequences(
+            network, sequences, tokenizer=tokenizer, rc=rc, batch_size=rows, window=window, stride=stride, half=dtype == "bf16", progress=advance
+        )  # fmt: skip
+
     totals = _Totals()
     pages = None if report is None else ScoreReport()
-    with bar, open_output(output, force=force) as out:
+    with (
+        open_partial(
+            console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed, "--input": input_path},
+            weights_sha256=str(record["weights_sha256"]),
+            settings=settings | {"regions": region, "sequence_column": sequence_column, "name_column": name_column},
+        ) as journal,
+        bar,
+        open_output(output, force=force) as out,
+    ):  # fmt: skip
+        scores = in_shards(
+            source.sequences, compute, journal, codec, units=lambda one: len(one.sequence) * n_strands, limit=shard_bases(where), progress=advance
+        )  # fmt: skip
         delimiter = "," if output.removesuffix(".gz").endswith(".csv") else "\t"
         writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-        for row in totals.rows(scores, places, pages, with_places=fasta is not None):
+        for row in totals.rows(scores, pages, with_places=fasta is not None):
             writer.writerow(row)
         seconds = time.monotonic() - began
-        record = {
-            "model": model,
-            "weights_sha256": weights_checksum(network),
-            "model_config": network.config.to_dict(),
-            "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
-            "settings": {
-                "rc": rc,
-                "window": window,
-                "stride": stride,
-                "batch_size": batch_size,
-                "device": str(where),
-                "dtype": dtype,
-            },
-            "results": totals.summary() | {"seconds": round(seconds, 3)},
-        }
         # Inside the block: where the record or the report cannot be written, neither are the scores.
         if pages:
             facts = totals.facts()
             write_report(report, "Sequence scores", facts, pages.sections(), record, force=force)
         if record_path:
-            write_record(record_path, record, force=force)
+            results = totals.summary() | {"seconds": round(seconds, 3)}
+            write_record(record_path, record | {"results": results}, force=force)
     console.print(totals.sentence(window, seconds), highlight=False, soft_wrap=True)
 
 
@@ -228,8 +246,7 @@ class _Totals:
 
     def rows(
         self,
-        scores: Iterator[SequenceScore],
-        places: deque[Interval | None],
+        scores: Iterator[tuple[NamedSequence, SequenceScore]],
         report: ScoreReport | None,
         *,
         with_places: bool,
@@ -246,9 +263,9 @@ class _Totals:
         header = ("name", *(_PLACE_COLUMNS if with_places else ()), "length", "n_scored", "log_likelihood",
                   "mean_log_likelihood", "bits_per_base", "n_ambiguous", "n_soft_masked")  # fmt: skip
         held: list[tuple[object, ...]] = [header]
-        for result in scores:
+        for given, result in scores:
             self._add(result)
-            place = places.popleft()
+            place = given.interval
             if report is not None:
                 report.add(result, place)
             span = (place.chrom, place.start, place.end, place.strand) if place else ()

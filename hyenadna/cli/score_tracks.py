@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hyenadna.inference.forward import BatchSize
+    from hyenadna.inference.tracks import TrackBlock
     from hyenadna.sequence import Interval
 
 
@@ -53,14 +54,16 @@ def write_tracks(
     rows: BatchSize,
     device: torch.device,
     half: bool,
+    resume: bool,
     force: bool,
 ) -> None:
     """Score every base of what was asked for, and write the tracks."""
-    from hyenadna.cli.scoring import progress_bar, write_report
+    from hyenadna.cli.scoring import open_partial, progress_bar, write_report
     from hyenadna.data.genome import open_reference
+    from hyenadna.inference.journal import Codec, in_shards, shard_bases
     from hyenadna.inference.runtime import load_language_model, weights_checksum
     from hyenadna.inference.score_report import TrackReport
-    from hyenadna.inference.tracks import resolve_context, score_tracks
+    from hyenadna.inference.tracks import TrackBlock, cut_blocks, resolve_context, score_tracks
     from hyenadna.io.tracks import open_track
     from hyenadna.training.run_folder import environment
 
@@ -79,16 +82,34 @@ def write_tracks(
     began = time.monotonic()
     total = n_scored = 0.0
     pages = None if report is None else TrackReport(spans)
+
+    def advance(n: int) -> None:
+        bar.update(task, advance=n)
+
+    def compute(blocks: Iterator[Interval]) -> Iterator[TrackBlock]:
+        return score_tracks(
+            network, reference, blocks, tokenizer=tokenizer, rc=rc, window=window, context=context, batch_size=rows, half=half, progress=advance
+        )  # fmt: skip
+
+    codec: Codec[Interval, TrackBlock] = Codec(
+        lambda block: (None, (block.log_p, block.entropy)), lambda place, _, arrays: TrackBlock(place, *arrays)
+    )  # fmt: skip
     noted = provenance | environment()
-    with bar, ExitStack() as stack:
+    with ExitStack() as stack:
+        journal = stack.enter_context(open_partial(
+            console, per_base or entropy or "-", resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed},
+            weights_sha256=provenance["weights_sha256"],
+            settings=provenance["settings"] | {"regions": list(regions), "batch_size": rows, "device": str(device)},
+        ))  # fmt: skip
+        stack.enter_context(bar)
         tracks = {
             what: stack.enter_context(open_track(path, reference.contigs, provenance=noted | {"track": what}, force=force))
             for what, path in (("log_p", per_base), ("entropy", entropy)) if path is not None
         }  # fmt: skip
-        for block in score_tracks(
-            network, reference, spans, tokenizer=tokenizer, rc=rc, window=window, context=context, batch_size=rows, half=half,
-            progress=lambda n: bar.update(task, advance=n),
-        ):  # fmt: skip
+        blocks = cut_blocks(spans, window, context)
+        for _, block in in_shards(
+            blocks, compute, journal, codec, units=len, limit=shard_bases(device), progress=advance
+        ):
             for what, writer in tracks.items():
                 writer.add(block.interval, getattr(block, what))
             if pages:

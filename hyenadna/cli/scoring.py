@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from hyenadna.inference.forward import BatchSize
-    from hyenadna.inference.inputs import NamedSequence, ReferenceInput
+    from hyenadna.inference.inputs import ReferenceInput
+    from hyenadna.inference.journal import Journal
     from hyenadna.io.html import Section
-    from hyenadna.sequence import Interval
 
 
 def parse_batch_size(text: str) -> BatchSize:
@@ -133,13 +133,68 @@ class SequenceSource(NamedTuple):
         return ReferenceInput(table, None, None)
 
 
-def remember_places(
-    sequences: Iterator[NamedSequence], places: deque[Interval | None]
-) -> Iterator[tuple[str, str]]:
-    """Pass sequences on, and keep where each comes from until its result arrives; results keep their order."""
-    for name, letters, interval in sequences:
-        places.append(interval)
-        yield name, letters
+@contextmanager
+def open_partial(
+    console: Console,
+    output: str,
+    *,
+    resume: bool,
+    force: bool,
+    inputs: Mapping[str, str | None],
+    weights_sha256: str,
+    settings: Mapping[str, Any],
+) -> Iterator[Journal | None]:
+    """Open the folder OUTPUT.partial of finished work; None where inputs or output are streams, which cannot be read or begun again.
+
+    Parameters
+    ----------
+    console
+        Where to say that the folder was left.
+    output
+        The output.
+    resume, force
+        The options.
+    inputs
+        Files whose content results depend on, by the option that named them.
+    weights_sha256, settings
+        What else they depend on.
+
+    Raises
+    ------
+    ConfigError
+        --resume was asked for where it is impossible, or the folder was made under other settings.
+    OutputError
+        There is such a folder, and neither --resume nor --force was given.
+    """
+    from importlib.metadata import version
+
+    from hyenadna.data.checksums import sha256_of
+    from hyenadna.inference.journal import open_journal
+    from hyenadna.resources import resolve
+
+    files = {name: resolve(path) for name, path in inputs.items() if path is not None}
+    if is_stream(output) or not all(path.is_file() for path in files.values()):
+        if resume:
+            raise ConfigError(
+                "--resume needs inputs and an output that are files; a stream cannot be read twice"
+            )
+        yield None
+        return
+
+    def made_by() -> dict[str, Any]:
+        return {
+            "inputs_sha256": {name: sha256_of(path) for name, path in files.items()}, "weights_sha256": weights_sha256,
+            "settings": settings, "versions": {name: version(name) for name in ("hyenadna", "torch")},
+        }  # fmt: skip
+
+    def kept(folder: Path) -> None:
+        console.print(f"finished work is kept in {folder}; the same command with --resume goes on from there", highlight=False, soft_wrap=True)  # fmt: skip
+
+    place = Path(output).expanduser()
+    with open_journal(place.with_name(f"{place.name}.partial"), made_by, resume=resume, force=force, kept=kept) as journal:  # fmt: skip
+        yield journal
+        if journal.n_read:
+            console.print(f"went on after {journal.n_read:,} finished part{'s' if journal.n_read > 1 else ''}", highlight=False)  # fmt: skip
 
 
 def progress_bar(console: Console, unit: str) -> Progress:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import shlex
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from hyenadna.cli.vep_output import Scored
+    from hyenadna.inference.journal import Codec
     from hyenadna.inference.variants import VariantScore
     from hyenadna.io.vcf import VariantInput, VariantRecord
     from hyenadna.sequence import Variant
@@ -93,6 +92,10 @@ def vep(
         str,
         typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and less exact."),
     ] = "fp32",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the finished work of a run that was broken off."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
@@ -115,6 +118,7 @@ def vep(
     from hyenadna.cli.scoring import (
         check_report,
         is_stream,
+        open_partial,
         parse_batch_size,
         progress_bar,
         require_dtype,
@@ -125,11 +129,13 @@ def vep(
     from hyenadna.cli.vep_output import Totals, info_fields, vcf_header, write_tsv, write_vcf
     from hyenadna.data.genome import open_reference
     from hyenadna.errors import ConfigError
+    from hyenadna.inference.journal import in_shards, shard_bases
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
     from hyenadna.inference.variant_report import VariantReport
     from hyenadna.inference.variants import resolve_window, score_variants
     from hyenadna.io import check_output, open_output
     from hyenadna.io.vcf import check_vcf_output, new_header
+    from hyenadna.training.run_folder import command_words
 
     console = Console(stderr=True, quiet=quiet)
     if (input_path is None) == (not variant):
@@ -162,22 +168,28 @@ def vep(
         began = time.monotonic()
         bar = progress_bar(console, "alleles")
         task = bar.add_task("scoring", total=None)
-        records: deque[VariantRecord] = deque()
-        scores = score_variants(
-            network,
-            _alleles(source.records, records),
-            reference,
-            tokenizer=tokenizer,
-            rc=rc,
-            window=window,
-            radius=radius,
-            batch_size=rows,
-            half=dtype == "bf16",
-            progress=lambda n: bar.update(task, advance=n),
-        )
+
+        def advance(n: int) -> None:
+            bar.update(task, advance=n)
+
+        def compute(records: Iterator[VariantRecord]) -> Iterator[list[VariantScore]]:
+            waiting: deque[VariantRecord] = deque()
+            scores = score_variants(
+                network,
+                _alleles(records, waiting),
+                reference,
+                tokenizer=tokenizer,
+                rc=rc,
+                window=window,
+                radius=radius,
+                batch_size=rows,
+                half=dtype == "bf16",
+                progress=advance,
+            )
+            return _by_record(scores, waiting)
+
         totals = Totals()
         pages = None if report is None else VariantReport(class_key)
-        results = totals.watch(_by_record(scores, records), stop=on_error == "stop")
         settings = {
             "rc": rc,
             "window": window,
@@ -205,8 +217,18 @@ def vep(
                     report, "Variant effects", facts, pages.sections(), record, force=force
                 )
 
-        with bar:
-            results = _begun(results)
+        limit = max(16, shard_bases(where) // (2 * window * (2 if rc else 1)))
+        with (
+            open_partial(
+                console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--input": input_path},
+                weights_sha256=checksum, settings=settings | {"variants": variant},
+            ) as journal,
+            bar,
+        ):  # fmt: skip
+            scored = in_shards(
+                source.records, compute, journal, _codec(), units=lambda one: max(1, len(one.alts)), limit=limit, progress=advance
+            )  # fmt: skip
+            results = _begun(totals.watch(scored, stop=on_error == "stop"))
             if pages:
                 results = pages.watch(results)
             # Before the output is complete: where the record or the report cannot be written, neither are the scores.
@@ -215,7 +237,7 @@ def vep(
                 if source.header is None:
                     results = _named_as(results, reference.contigs)
                 provenance = {
-                    "Command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                    "Command": shlex.join(command_words()),
                     "Model": f"{model} weights_sha256={checksum}",
                     "Settings": " ".join(f"{key}={value}" for key, value in settings.items()),
                 }
@@ -271,11 +293,24 @@ def _alleles(source: Iterable[VariantRecord], records: deque[VariantRecord]) -> 
             yield Variant(record.chrom, record.start, record.ref, alt)
 
 
-def _by_record(scores: Iterator[VariantScore], records: deque[VariantRecord]) -> Iterator[Scored]:
+def _by_record(
+    scores: Iterator[VariantScore], records: deque[VariantRecord]
+) -> Iterator[list[VariantScore]]:
     """Put the scores of a record's alleles together again; scores keep their order."""
     for first in scores:
         record = records.popleft()
-        yield record, [first, *itertools.islice(scores, max(len(record.alts) - 1, 0))]
+        yield [first, *itertools.islice(scores, max(len(record.alts) - 1, 0))]
+
+
+def _codec() -> Codec[VariantRecord, list[VariantScore]]:
+    from hyenadna.inference.journal import Codec
+    from hyenadna.inference.variants import VariantScore
+
+    def decode(record: VariantRecord, fields: list[Any], _: object) -> list[VariantScore]:
+        variants = _alleles([record], deque())
+        return [VariantScore(one, *rest) for one, rest in zip(variants, fields, strict=True)]
+
+    return Codec(lambda scores: ([score[1:] for score in scores], ()), decode)
 
 
 def _begun(results: Iterator[Scored]) -> Iterator[Scored]:

@@ -25,7 +25,7 @@ from hyenadna.models import HyenaForCausalLM
 from hyenadna.sequence import Interval, require_inside
 from hyenadna.tokenizers import CharacterTokenizer
 
-__all__ = ["TrackBlock", "resolve_context", "score_tracks"]
+__all__ = ["TrackBlock", "cut_blocks", "resolve_context", "score_tracks"]
 
 Values = npt.NDArray[np.float32]
 
@@ -65,6 +65,14 @@ def resolve_context(max_seq_len: int, window: int | None, context: int | None) -
             f"context is {context:,}; expected 1 to {window - 1:,}, less than the window of {window:,}"
         )
     return window, context
+
+
+def cut_blocks(intervals: Iterable[Interval], window: int, context: int) -> Iterator[Interval]:
+    """Yield the blocks that are predicted at once; a block alone is itself again."""
+    for interval in intervals:
+        for start in range(interval.start, interval.end, window - context):
+            end = min(start + window - context, interval.end)
+            yield Interval(interval.chrom, start, end)
 
 
 def score_tracks(
@@ -149,18 +157,16 @@ class _Run:
         self, intervals: Iterable[Interval], at_once: int, progress: Callable[[int], None] | None
     ) -> Iterator[TrackBlock]:
         """Yield blocks, some windows at a time."""
-        spans = (block for interval in intervals for block in self._cut(interval))
+        spans = cut_blocks(map(self._inside, intervals), self.window, self.context)
         while batch := list(itertools.islice(spans, at_once)):
             for block in self._score(batch):
                 if progress is not None:
                     progress(len(block.interval))
                 yield block
 
-    def _cut(self, interval: Interval) -> Iterator[Interval]:
+    def _inside(self, interval: Interval) -> Interval:
         require_inside(interval, self.reference.contigs)
-        step = self.window - self.context
-        for start in range(interval.start, interval.end, step):
-            yield Interval(interval.chrom, start, min(start + step, interval.end))
+        return interval
 
     def _score(self, blocks: Sequence[Interval]) -> Iterator[TrackBlock]:
         pieces: list[Piece] = []
