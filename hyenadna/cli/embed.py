@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,6 +58,7 @@ def embed(
         progress_bar,
         require_dtype,
         require_other_than_inputs,
+        was_share,
     )
     from hyenadna.errors import ConfigError
     from hyenadna.inference.embeddings import Embedding, embed_sequences
@@ -119,12 +121,16 @@ def embed(
             weights_sha256=str(provenance["weights_sha256"]),
             settings=settings | {"regions": region, "sequence_column": sequence_column, "name_column": name_column},
         ) as journal,
-        bar,
-        open_vectors(output, width=width, per_base=per_base, provenance=provenance, force=force) as out,
+        ExitStack() as stack,
     ):  # fmt: skip
-        for given, found in in_shards(
+        vectors = in_shards(
             source.sequences, compute, journal, codec, units=lambda one: len(one.sequence) * n_strands, limit=limit, progress=advance
-        ):  # fmt: skip
+        )  # fmt: skip
+        if was_share(journal, vectors):
+            return
+        stack.enter_context(bar)
+        out = stack.enter_context(open_vectors(output, width=width, per_base=per_base, provenance=provenance, force=force))  # fmt: skip
+        for given, found in vectors:
             out.add(found.name, found.length, given.interval, found.values)
             n_sequences, total = n_sequences + 1, total + found.length
     seconds = time.monotonic() - began

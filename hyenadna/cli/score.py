@@ -6,6 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -128,6 +129,7 @@ def score(
         progress_bar,
         require_dtype,
         require_other_than_inputs,
+        was_share,
         write_record,
         write_report,
     )
@@ -216,12 +218,15 @@ def score(
             weights_sha256=str(record["weights_sha256"]),
             settings=settings | {"regions": region, "sequence_column": sequence_column, "name_column": name_column},
         ) as journal,
-        bar,
-        open_output(output, force=force) as out,
+        ExitStack() as stack,
     ):  # fmt: skip
         scores = in_shards(
             source.sequences, compute, journal, codec, units=lambda one: len(one.sequence) * n_strands, limit=shard_bases(where), progress=advance
         )  # fmt: skip
+        if was_share(journal, scores):
+            return
+        stack.enter_context(bar)
+        out = stack.enter_context(open_output(output, force=force))
         delimiter = "," if output.removesuffix(".gz").endswith(".csv") else "\t"
         writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
         for row in totals.rows(scores, pages, with_places=fasta is not None):

@@ -58,7 +58,7 @@ def write_tracks(
     force: bool,
 ) -> None:
     """Score every base of what was asked for, and write the tracks."""
-    from hyenadna.cli.scoring import open_partial, progress_bar, write_report
+    from hyenadna.cli.scoring import open_partial, progress_bar, was_share, write_report
     from hyenadna.data.genome import open_reference
     from hyenadna.inference.journal import Codec, in_shards, shard_bases
     from hyenadna.inference.runtime import load_language_model, weights_checksum
@@ -101,15 +101,17 @@ def write_tracks(
             weights_sha256=provenance["weights_sha256"],
             settings=provenance["settings"] | {"regions": list(regions), "batch_size": rows, "device": str(device)},
         ))  # fmt: skip
+        blocks = in_shards(
+            cut_blocks(spans, window, context), compute, journal, codec, units=len, limit=shard_bases(device), progress=advance
+        )  # fmt: skip
+        if was_share(journal, blocks):
+            return
         stack.enter_context(bar)
         tracks = {
             what: stack.enter_context(open_track(path, reference.contigs, provenance=noted | {"track": what}, force=force))
             for what, path in (("log_p", per_base), ("entropy", entropy)) if path is not None
         }  # fmt: skip
-        blocks = cut_blocks(spans, window, context)
-        for _, block in in_shards(
-            blocks, compute, journal, codec, units=len, limit=shard_bases(device), progress=advance
-        ):
+        for _, block in blocks:
             for what, writer in tracks.items():
                 writer.add(block.interval, getattr(block, what))
             if pages:

@@ -170,6 +170,7 @@ def open_partial(
 
     from hyenadna.data.checksums import sha256_of
     from hyenadna.inference.journal import open_journal
+    from hyenadna.inference.processes import joined_processes
     from hyenadna.resources import resolve
 
     files = {name: resolve(path) for name, path in inputs.items() if path is not None}
@@ -178,6 +179,11 @@ def open_partial(
             raise ConfigError(
                 "--resume needs inputs and an output that are files; a stream cannot be read twice"
             )
+        with joined_processes() as processes:
+            if processes.world_size > 1:
+                raise ConfigError(
+                    "several processes (WORLD_SIZE) need inputs and an output that are files; name them, or start one process"
+                )
         yield None
         return
 
@@ -191,10 +197,24 @@ def open_partial(
         console.print(f"finished work is kept in {folder}; the same command with --resume goes on from there", highlight=False, soft_wrap=True)  # fmt: skip
 
     place = Path(output).expanduser()
-    with open_journal(place.with_name(f"{place.name}.partial"), made_by, resume=resume, force=force, kept=kept) as journal:  # fmt: skip
+    with (
+        joined_processes() as processes,
+        open_journal(
+            place.with_name(f"{place.name}.partial"), made_by, resume=resume, force=force, kept=kept, processes=processes
+        ) as journal,
+    ):  # fmt: skip
         yield journal
-        if journal.n_read:
+        if journal.n_read and not processes.rank:
             console.print(f"went on after {journal.n_read:,} finished part{'s' if journal.n_read > 1 else ''}", highlight=False)  # fmt: skip
+
+
+def was_share(journal: Journal | None, results: Iterator[object]) -> bool:
+    """Do the work of a process that is not the first of several, and tell whether this is one; only the first writes."""
+    if journal is None or journal.processes.rank == 0:
+        return False
+    for _ in results:
+        pass
+    return True
 
 
 def progress_bar(console: Console, unit: str) -> Progress:

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -123,6 +123,7 @@ def vep(
         progress_bar,
         require_dtype,
         require_other_than_inputs,
+        was_share,
         write_record,
         write_report,
     )
@@ -223,11 +224,14 @@ def vep(
                 console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--input": input_path},
                 weights_sha256=checksum, settings=settings | {"variants": variant},
             ) as journal,
-            bar,
+            ExitStack() as stack,
         ):  # fmt: skip
             scored = in_shards(
                 source.records, compute, journal, _codec(), units=lambda one: max(1, len(one.alts)), limit=limit, progress=advance
             )  # fmt: skip
+            if was_share(journal, scored):
+                return
+            stack.enter_context(bar)
             results = _begun(totals.watch(scored, stop=on_error == "stop"))
             if pages:
                 results = pages.watch(results)

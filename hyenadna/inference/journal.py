@@ -6,6 +6,7 @@ one stream of results as ever; so every format resumes, and because a shard is a
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import zipfile
@@ -21,7 +22,8 @@ import numpy.typing as npt
 import torch
 from filelock import FileLock, Timeout
 
-from hyenadna.errors import ConfigError, HyenaDNAError, OutputError
+from hyenadna.errors import BackendUnavailableError, ConfigError, HyenaDNAError, OutputError
+from hyenadna.inference.processes import ALONE, Processes
 from hyenadna.io.atomic import atomic_path, output_errors, remove_leftovers
 
 __all__ = ["Codec", "Journal", "in_shards", "open_journal", "shard_bases"]
@@ -30,6 +32,7 @@ Arrays = tuple[npt.NDArray[np.float32], ...]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _MANIFEST, _LOCK = "manifest.json", "lock"
+_RESUMABLE = (OutputError, BackendUnavailableError)
 _OWN = re.compile(r"manifest\.json|lock|[0-9]{6,}\.npz|\.partial-.*")
 
 
@@ -58,11 +61,19 @@ class Journal:
         Its place.
     made_by
         Returns all that results depend on: checksums and settings, nested mappings of what JSON can hold.
+    processes
+        Who shares the work. The first one owns the folder.
     """
 
-    def __init__(self, folder: Path, made_by: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        made_by: Callable[[], Mapping[str, Any]],
+        processes: Processes = ALONE,
+    ) -> None:
         self.folder = folder
-        #: Shards that were read back.
+        self.processes = processes
+        #: Shards that a former run has finished.
         self.n_read = 0
         self._made_by = made_by
         self._lock = FileLock(folder / _LOCK, timeout=0)
@@ -74,7 +85,6 @@ class Journal:
                 rows, values = json.loads(bytes(file["rows"])), file["values"]
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None
-        self.n_read += 1
         found, at = [], 0
         for fields, shapes in rows:
             arrays = []
@@ -93,8 +103,7 @@ class Journal:
         OutputError
             They cannot be written.
         """
-        if not self._lock.is_locked:
-            self._begin()
+        self.begin()
         rows, flat = [], [np.zeros(0, np.float32)]
         for fields, arrays in results:
             rows.append((fields, [array.shape for array in arrays]))
@@ -106,7 +115,16 @@ class Journal:
     def _place(self, number: int) -> Path:
         return self.folder / f"{number:06d}.npz"
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Create the folder, unless it is there.
+
+        Raises
+        ------
+        OutputError
+            It cannot be created.
+        """
+        if self._lock.is_locked or self.processes.rank:
+            return
         with output_errors(self.folder):
             try:
                 self.folder.mkdir()
@@ -177,6 +195,7 @@ def open_journal(
     resume: bool,
     force: bool,
     kept: Callable[[Path], None],
+    processes: Processes = ALONE,
 ) -> Iterator[Journal]:
     """Open the journal of a run, and remove it when the block ends well.
 
@@ -195,6 +214,8 @@ def open_journal(
         Without `resume`: remove what is there.
     kept
         Called with the folder where the block failed and left it.
+    processes
+        Who shares the work.
 
     Raises
     ------
@@ -203,7 +224,11 @@ def open_journal(
     ConfigError
         It was made under other settings.
     """
-    journal = Journal(folder, made_by)
+    journal = Journal(folder, made_by, processes)
+    if processes.rank:
+        processes.wait()
+        yield journal
+        return
     if folder.is_dir():
         if resume:
             journal.resume()
@@ -214,10 +239,13 @@ def open_journal(
             raise OutputError(
                 f"{folder} holds finished parts of a run that was broken off; go on from there with --resume, or start anew with --force"
             )
+    if processes.world_size > 1:
+        journal.begin()
+        processes.wait()
     try:
         yield journal
     except BaseException as error:
-        if isinstance(error, HyenaDNAError) and not isinstance(error, OutputError):
+        if isinstance(error, HyenaDNAError) and not isinstance(error, _RESUMABLE):
             journal.remove()
         elif folder.is_dir():
             journal.release()
@@ -237,6 +265,8 @@ def in_shards(
     progress: Callable[[int], None],
 ) -> Iterator[tuple[_Item, _Result]]:
     """Compute results, or read them back where they are in the journal; each comes with its item, in order.
+
+    Of several processes, each computes every n-th shard, and the first one yields the results of all; the others yield nothing.
 
     Parameters
     ----------
@@ -260,16 +290,27 @@ def in_shards(
         for result in compute(_remembered(items, waiting)):
             yield waiting.popleft(), result
         return
-    for number, (members, last) in enumerate(_cut_items(items, units, limit)):
-        stored = journal.read(number)
-        if stored is not None and len(stored) == len(members):
-            results = [codec.decode(item, *one) for item, one in zip(members, stored, strict=True)]
-            progress(sum(map(units, members)))
-        else:
-            results = list(compute(iter(members)))
-            if not last:
-                journal.write(number, map(codec.encode, results))
-        yield from zip(members, results, strict=True)
+    rank, size = journal.processes.rank, journal.processes.world_size
+    shards = enumerate(_cut_items(items, units, limit))
+    while batch := list(itertools.islice(shards, size)):
+        done: dict[int, list[_Result]] = {}
+        for number, (members, last) in batch:
+            stored = journal.read(number) if number % size == rank else None
+            if stored is not None and len(stored) == len(members):
+                journal.n_read += 1
+            elif number % size == rank:
+                done[number] = list(compute(iter(members)))
+                if size > 1 or not last:
+                    journal.write(number, map(codec.encode, done[number]))
+        journal.processes.wait()
+        if rank:
+            continue
+        for number, (members, _) in batch:
+            if number not in done:
+                stored = journal.read(number) or []
+                done[number] = [codec.decode(item, *one) for item, one in zip(members, stored, strict=True)]  # fmt: skip
+                progress(sum(map(units, members)))
+            yield from zip(members, done.pop(number), strict=True)
 
 
 def shard_bases(device: torch.device) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -249,3 +251,59 @@ def test_streams_cannot_be_resumed(  # type: ignore[no-untyped-def]
     words = [verb, "-m", str(files / "model"), "-f", str(files / "genome.fa"), *given, "--resume"]
     assert run(words) == 2
     assert "a stream cannot be read twice" in capsys.readouterr().err
+
+
+def _several(words: list[str], size: int, moments: dict[int, tuple[str, int]]) -> list[tuple[int, str]]:  # fmt: skip
+    """Start a command as torchrun does, and return each process's status and messages."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank in range(size):
+        moment, number = moments.get(rank, ("never", 0))
+        env = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", CHILD, moment, str(number), *words],
+                env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("score", 2), ("vcf", 3), ("tracks", 2), ("parquet", 2)]
+)
+def test_processes_share_the_work_and_the_output_is_that_of_one(  # type: ignore[no-untyped-def]
+    files: Path, tmp_path: Path, run, kind: str, size: int
+) -> None:
+    if kind in KINDS:
+        pytest.importorskip(KINDS[kind], reason=f"{KINDS[kind]} is not installed")
+    words = _words(files, kind, tmp_path)
+    expected = _whole(run, words, tmp_path)
+    ends = _several(words, size, {})
+    assert [status for status, _ in ends] == [0] * size, ends
+    assert any(verb in ends[0][1] for verb in ("scored", "embedded"))
+    assert not any(text for _, text in ends[1:]), ends
+    assert _outputs(tmp_path) == expected
+
+
+def test_process_that_ends_early_ends_all_and_one_can_go_on(  # type: ignore[no-untyped-def]
+    files: Path, tmp_path: Path, run
+) -> None:
+    words = _words(files, "score", tmp_path)
+    expected = _whole(run, words, tmp_path)
+    ends = _several(words, 2, {1: ("after", 2)})
+    assert [status for status, _ in ends] == [2, -signal.SIGKILL]
+    assert "another of the 2 processes has ended" in ends[0][1]
+    assert "Traceback" not in ends[0][1]
+    assert run([*words, "--resume"]) == 0
+    assert _outputs(tmp_path) == expected
+
+
+def test_several_processes_need_files(files: Path) -> None:
+    words = ["score", "-m", str(files / "model"), "-f", str(files / "genome.fa"), "-r", "chrA:1-9"]
+    for status, text in _several(words, 2, {}):
+        assert status == 2
+        assert "several processes (WORLD_SIZE) need inputs and an output that are files" in text
