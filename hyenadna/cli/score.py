@@ -281,7 +281,7 @@ class _Totals:
         if not self.n_scored:
             raise DataError(
                 f"there is nothing to score: {'the sequence has' if self.n_sequences == 1 else 'the sequences have'} "
-                f"no A, C, G or T after the first base ({self.n_bases:,} bases read; N is never scored)"
+                f"no A, C, G or T after the first base ({self.n_bases:,} bases read; N is never scored); give others"
             )
 
     def _add(self, result: SequenceScore) -> None:

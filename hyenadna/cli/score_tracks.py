@@ -119,7 +119,9 @@ def write_tracks(
             known = block.log_p[block.log_p == block.log_p]  # NaN differs from itself
             total, n_scored = total + float(known.sum(dtype="float64")), n_scored + len(known)
         if not n_scored:
-            raise DataError(f"there is nothing to score: none of {n_bases:,} bases is A, C, G or T")
+            raise DataError(
+                f"there is nothing to score: none of {n_bases:,} bases is A, C, G or T; give other regions"
+            )
         bits = -total / n_scored / math.log(2)
         facts = {
             "bases": f"{n_bases:,}",
@@ -144,7 +146,7 @@ def _spans(contigs: Mapping[str, int], regions: Sequence[str], bed: str | None) 
     from hyenadna.sequence import Interval, parse_region, require_inside
 
     wanted = [parse_region(text, contigs) for text in regions]
-    wanted += [record.interval for record in read_bed(bed)] if bed else []
+    wanted += [record.interval for record in read_bed(bed, contigs=contigs)] if bed else []
     if not regions and not bed:
         return [Interval(name, 0, size) for name, size in contigs.items() if size]
     for span in wanted:

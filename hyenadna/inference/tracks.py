@@ -191,7 +191,7 @@ class _Run:
                 log_p, entropy = (_mean_known(*pair) for pair in ((log_p, other[0]), (entropy, other[1])))  # fmt: skip
             if not (np.isfinite(entropy) | np.isnan(entropy)).all() or np.isinf(log_p).any():
                 raise DataError(
-                    f"the model answers {block} with infinity: its weights are damaged, or its training diverged"
+                    f"the model answers {block} with infinity: its weights are damaged, or its training diverged; use another one"
                 )
             yield TrackBlock(block, log_p, entropy)
 
@@ -209,7 +209,7 @@ class _Run:
             entropy = -(of_bases.exp() * of_bases).sum(-1)
             if bool(entropy.isnan().any()):
                 raise DataError(
-                    "the model answers with NaN: its weights are damaged, or its training diverged"
+                    "the model answers with NaN: its weights are damaged, or its training diverged; use another one"
                 )
             rows = [np.pad(t.cpu().numpy(), ((0, 0), (1, 0)), constant_values=math.nan) for t in (log_p, entropy)]  # fmt: skip
         results = []

@@ -130,7 +130,10 @@ def _text_records(source: Path, name: str) -> Iterator[VariantRecord]:
                 try:
                     yield variant_record(Variant.parse(line))
                 except IntervalError as error:
-                    raise FileFormatError(str(error), path=name, line=number) from None
+                    hint = ""
+                    if line.count("\t") >= 7:
+                        hint = "; this looks like VCF without its header, whose lines ##fileformat=VCFv4.2 and #CHROM… come first"
+                    raise FileFormatError(f"{error}{hint}", path=name, line=number) from None
     if not found:
         raise FileFormatError(
             "the file holds no variant; expected VCF, BCF or variant text such as chr22:1024:A>C",
@@ -181,7 +184,7 @@ def _vcf_records(
 
 @contextmanager
 def _bcf(source: Path, name: str) -> Iterator[VariantInput]:
-    with _htslib(source, name) as file:
+    with _htslib(source, name, bcf=True) as file:
         yield VariantInput(str(file.header).splitlines(), _bcf_records(file, name))
 
 
@@ -204,7 +207,7 @@ def _record(found: Any, line: str) -> VariantRecord:
 
 
 @contextmanager
-def _htslib(source: Path, name: str) -> Iterator[Any]:
+def _htslib(source: Path, name: str, *, bcf: bool = False) -> Iterator[Any]:
     pysam = _pysam()
     verbosity = pysam.set_verbosity(0)  # it would write to standard error by itself
     try:
@@ -212,7 +215,9 @@ def _htslib(source: Path, name: str) -> Iterator[Any]:
             file = pysam.VariantFile(os.fspath(source))
         except (OSError, ValueError) as error:
             raise FileFormatError(
-                "the VCF header is malformed; expected ## lines and then #CHROM POS ID REF ALT QUAL FILTER INFO",
+                "the BCF header is damaged or truncated; copy or download the file again"
+                if bcf
+                else "the VCF header is malformed; expected ## lines and then #CHROM POS ID REF ALT QUAL FILTER INFO",
                 path=name,
             ) from error
         with file:
