@@ -168,7 +168,7 @@ CASES = [
     ('embed -m model -o o.npz -f g.fa --layer -1', 'layer is -1; expected 0 (the embedding) to 1, the last block of this model'),
     ('embed -m model -o o.npz -f g.fa --pooling sum', "--pooling 'sum' is unknown; expected mean, last, max, per-base"),
     ('embed -m model -o o.npz -f g.fa --strands x', "strands 'x' is unknown; expected one of forward, average, both"),
-    ('embed -m model -f g.fa -o o.csv', "the output 'o.csv' has no known format; expected a name that ends with .npz, .parquet, .h5, .hdf5"),
+    ('embed -m model -f g.fa -o o.csv', "the output 'o.csv' has no known format; expected a name that ends with .npz, .parquet, .h5, .hdf5, .zarr"),
     ('embed -m nan -f g.fa -o o.npz', "the model embeds sequence 'chrA' with NaN or infinity: its weights are damaged, or its training diverged; use another one"),
     ('embed -m truncated -f g.fa -o o.npz', 'truncated/model.safetensors is no readable weights file (%); copy or download it again'),
     ('ism -m model -f g.fa -o o.tsv -r chrZ:1-5', "contig 'chrZ' is not in the genome (did you mean chrB, chrA)"),
