@@ -44,7 +44,7 @@ def vep(
         typer.Option(
             "--output",
             "-o",
-            help="VCF (.vcf; .vcf.gz: bgzip with a tabix index) or TSV (.tsv, .tsv.gz) to write; - for standard output.",
+            help="VCF (.vcf; .vcf.gz: bgzip with a tabix index), BCF (.bcf, with a CSI index) or TSV (.tsv, .tsv.gz) to write; - for standard output.",
         ),
     ] = "-",
     format_: Annotated[
@@ -135,7 +135,8 @@ def vep(
     from hyenadna.inference.variant_report import VariantReport
     from hyenadna.inference.variants import resolve_window, score_variants
     from hyenadna.io import check_output, open_output
-    from hyenadna.io.vcf import check_vcf_output, new_header
+    from hyenadna.io.vcf import new_header
+    from hyenadna.io.vcf_output import check_vcf_output
     from hyenadna.training.run_folder import command_words
 
     console = Console(stderr=True, quiet=quiet)
@@ -266,12 +267,10 @@ def _format(given: str | None, output: str) -> str | None:
     name = output.removesuffix(".gz").removesuffix(".bgz")
     if given is not None or is_stream(output):
         return given
-    if name.endswith(".vcf"):
+    if name.endswith(".vcf") or output.endswith(".bcf"):
         return "vcf"
     if name.endswith((".tsv", ".txt")):
         return "tsv"
-    if name.endswith(".bcf"):
-        raise ConfigError(f"{output}: BCF is not written; write {name[:-4]}.vcf.gz instead")
     raise ConfigError(f"the name {output} does not tell its format; add --format vcf or tsv")
 
 

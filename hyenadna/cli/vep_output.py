@@ -11,7 +11,8 @@ from typing import Any, TextIO
 
 from hyenadna.errors import DataError
 from hyenadna.inference.variants import MISMATCHES, REASONS, VariantScore
-from hyenadna.io.vcf import InfoField, VariantRecord, extended_header, open_vcf_output, with_info
+from hyenadna.io.vcf import InfoField, VariantRecord, extended_header, with_info
+from hyenadna.io.vcf_output import open_vcf_output
 
 _REASON_KEY = "HYENADNA_REASON"
 Scored = tuple[VariantRecord, list[VariantScore]]

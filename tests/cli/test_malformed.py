@@ -145,7 +145,6 @@ CASES = [
     ('vep -m model -f g.fa -i nothing.vcf -o o.vcf', 'nothing.vcf: there is no such file; check the path'),
     ('vep -m model -f g.fa -i folder -o o.vcf', 'folder: this is a folder, but a file is needed'),
     ('vep -m model -f g.fa -i mismatch.vcf -o o.vcf --on-error stop', 'chrA:6:A>G: REF has A where the genome has C (chrA:6) (--on-error skip would go on)'),
-    ('vep -m model -f g.fa -i other.vcf -o o.bcf', 'o.bcf: BCF is not written; write o.vcf.gz instead'),
     ('vep -m model -f g.fa -i other.vcf -o o.dat', 'the name o.dat does not tell its format; add --format vcf or tsv'),
     ('vep -m model -f g.fa -i other.vcf --format xml', "--format 'xml' is unknown; expected vcf or tsv"),
     ('vep -m model -f g.fa -i other.vcf --on-error x', "--on-error 'x' is unknown; expected skip or stop"),
