@@ -91,15 +91,20 @@ def write_tracks(
             network, reference, blocks, tokenizer=tokenizer, rc=rc, window=window, context=context, batch_size=rows, half=half, progress=advance
         )  # fmt: skip
 
+    keep = entropy is not None or report is not None  # else nobody reads the entropies
+
+    def decode(place: Interval, _: object, arrays: Sequence[Any]) -> TrackBlock:
+        return TrackBlock(place, arrays[0], arrays[-1])
+
     codec: Codec[Interval, TrackBlock] = Codec(
-        lambda block: (None, (block.log_p, block.entropy)), lambda place, _, arrays: TrackBlock(place, *arrays)
-    )  # fmt: skip
+        lambda block: (None, (block.log_p, block.entropy) if keep else (block.log_p,)), decode
+    )
     noted = provenance | environment()
     with ExitStack() as stack:
         journal = stack.enter_context(open_partial(
             console, per_base or entropy or "-", resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed},
             weights_sha256=provenance["weights_sha256"],
-            settings=provenance["settings"] | {"regions": list(regions), "batch_size": rows, "device": str(device)},
+            settings=provenance["settings"] | {"regions": list(regions), "entropy": keep, "batch_size": rows, "device": str(device)},
         ))  # fmt: skip
         blocks = in_shards(
             cut_blocks(spans, window, context), compute, journal, codec, units=len, limit=shard_bases(device), progress=advance

@@ -77,6 +77,7 @@ class Journal:
         self.n_read = 0
         self._made_by = made_by
         self._lock = FileLock(folder / _LOCK, timeout=0)
+        self._begun = False
 
     def read(self, number: int) -> list[tuple[Any, Arrays]] | None:
         """Return a shard's results, or None where it is not finished."""
@@ -123,16 +124,19 @@ class Journal:
         OutputError
             It cannot be created.
         """
-        if self._lock.is_locked or self.processes.rank:
+        if self._begun or self.processes.rank:
             return
         with output_errors(self.folder):
             try:
                 self.folder.mkdir()
             except FileExistsError:
-                raise _busy(self.folder) from None
-            self._lock.acquire()
+                raise OutputError(
+                    f"{self.folder} is in the way: another run has begun it, or it holds files of others; choose another name for the output"
+                ) from None
+            self._acquire()
             with atomic_path(self.folder / _MANIFEST) as temporary:
                 temporary.write_text(json.dumps(self._made_by(), indent=2))
+        self._begun = True
 
     def resume(self) -> None:
         """Take over a folder that another run has left.
@@ -156,6 +160,7 @@ class Journal:
                     f"--resume cannot go on with {self.folder}, which was made under other settings: {key} was {_cut(then.get(key))} and is "
                     f"{_cut(now.get(key))}; use the former ones, or start anew with --force"
                 )
+        self._begun = True
 
     def take(self) -> None:
         """Make sure that no other run uses the folder, and clear away what a killed one was writing.
@@ -167,10 +172,14 @@ class Journal:
         """
         try:
             with output_errors(self.folder):
-                self._lock.acquire()
+                self._acquire()
         except Timeout:
             raise _busy(self.folder) from None
         remove_leftovers(self.folder.with_name(self.folder.name.removesuffix(".partial")))
+
+    def _acquire(self) -> None:
+        with suppress(NotImplementedError):  # a file system without locks
+            self._lock.acquire()
 
     def release(self) -> None:
         """Let the folder go, and keep it."""

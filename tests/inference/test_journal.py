@@ -158,6 +158,10 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     _run(folder, Work(), resume=True)
     assert [p.name for p in folder.iterdir()] == ["notes.txt"]
+    for how in ({"resume": True}, {"force": True}):
+        with pytest.raises(OutputError, match="holds files of others"):
+            _run(folder, Work(), **how)
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
@@ -177,3 +181,16 @@ def test_without_a_journal_results_flow(tmp_path: Path) -> None:
     assert work.seen == [0]
     assert len(list(found)) == 9
     assert work.calls == 1
+
+
+def test_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    folder = tmp_path / "x.partial"
+    _broken_off(folder)
+    work = Work()
+    _run(folder, work, resume=True)
+    assert work.seen == [6, 7, 8, 9]
+    assert not folder.exists()
