@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("hyenadna needs Python 3.10 or newer; try: make PYTHON=python3.12") if sys.version_info < (3, 10) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check,transformers,lora,tensorboard,vectors,bigwig]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check,transformers,lora,tensorboard,vectors,zarr,bigwig]"
 	@touch $@
 
 demo: $(STAMP)  ## Pretrain, fine-tune and score on the bundled yeast genome (about 4 minutes on 2 cores)

@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
             error.show()
             return 2
         hint = f"; see '{error.ctx.command_path} --help'" if getattr(error, "ctx", None) else ""
-        return _fail(error.format_message().rstrip(".") + hint)
+        return _fail(error.format_message().rstrip(".") + _found(error, argv) + hint)
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return 130
@@ -109,6 +109,18 @@ def main(argv: list[str] | None = None) -> int:
             return 141
         raise
     return result if isinstance(result, int) else 0
+
+
+def _found(error: Any, argv: list[str] | None) -> str:
+    """Return what the user wrote for the option of an error; Typer's sentence says only what it should have been."""
+    words = sys.argv[1:] if argv is None else argv
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        for word, value in reversed([*zip(words, [*words[1:], ""], strict=True)]):
+            if word == option and "Invalid value" in error.format_message():
+                return f", found {value!r}"
+            if word.startswith(f"{option}=") and option.startswith("--"):
+                return f", found {word[len(option) + 1 :]!r}"
+    return ""
 
 
 def _fail(sentence: str) -> int:

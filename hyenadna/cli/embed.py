@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from hyenadna.sequence import Interval
+    from hyenadna.inference.embeddings import Embedding
+    from hyenadna.inference.inputs import NamedSequence
 
 _POOLINGS = {"mean": "mean", "last": "last", "max": "max", "per-base": "none"}
 
 
 def embed(
     model: Annotated[str, typer.Option("--model", "-m", help="Model folder, run folder, weights file or hub id.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="File to write: .npz, .parquet or .h5.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="File to write: .npz, .parquet, .h5 or .zarr (a folder).")],
     fasta: Annotated[str | None, typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit.")] = None,
     region: Annotated[list[str] | None, typer.Option("--region", "-r", help="Region of the genome, 1-based inclusive: chr1:1,000-2,000.")] = None,
     bed: Annotated[str | None, typer.Option("--bed", "-b", help="BED file of regions, 0-based half-open.")] = None,
@@ -31,6 +33,8 @@ def embed(
     name_column: Annotated[str | None, typer.Option(help="Column of the names (default: name or id, else numbered).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and coarser.")] = "fp32",
+    append: Annotated[bool, typer.Option("--append", help="Keep the rows of an existing .h5 or .zarr, and add to them.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the finished work of a run that was broken off.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:  # fmt: skip
@@ -39,7 +43,7 @@ def embed(
     Give a genome (-f) with regions (-r, -b) or without (every contig is one sequence), or a file of sequences (-i). Padding and
     the other sequences of a batch have no part in a vector (in fp32). Sequences longer than --window are read in overlapping windows.
     Columns: name, chrom, start, end, strand, length, embedding; with one row a base, rows of all sequences follow each other, and
-    offset says where each begins. Parquet needs pyarrow, .h5 needs h5py.
+    offset says where each begins. Parquet needs pyarrow, .h5 needs h5py, .zarr needs zarr.
 
     \b
     Examples
@@ -50,18 +54,20 @@ def embed(
 
     from hyenadna.cli.scoring import (
         SequenceSource,
+        open_partial,
         parse_batch_size,
         progress_bar,
-        remember_places,
         require_dtype,
         require_other_than_inputs,
+        was_share,
     )
     from hyenadna.errors import ConfigError
-    from hyenadna.inference.embeddings import embed_sequences
+    from hyenadna.inference.embeddings import Embedding, embed_sequences
+    from hyenadna.inference.journal import Codec, in_shards, shard_bases
     from hyenadna.inference.likelihood import resolve_windows
     from hyenadna.inference.runtime import choose_device, load_encoder, weights_checksum
     from hyenadna.io.atomic import check_output
-    from hyenadna.io.vectors import open_vectors, vector_format
+    from hyenadna.io.vectors import count_vectors, open_vectors, vector_format
     from hyenadna.training.run_folder import environment
 
     console = Console(stderr=True, quiet=quiet)
@@ -72,9 +78,12 @@ def embed(
     require_dtype(dtype)
     rows = parse_batch_size(batch_size)
     per_base = pooling == "per-base"
-    vector_format(output, per_base=per_base)
+    form = vector_format(output, per_base=per_base, append=append)
+    if append and force:
+        raise ConfigError("--append keeps what --force would overwrite; give one of them")
     require_other_than_inputs(output, fasta, bed, input_path)
-    check_output(output, force=force, folder=False)
+    check_output(output, force=force or append, folder=form == "zarr")
+    n_before = count_vectors(output) if append else 0
     source = asked.open()
     where = choose_device(device)
     with console.status(f"loading {model}"):
@@ -90,21 +99,44 @@ def embed(
         "settings": settings, **environment(),
     }  # fmt: skip
     began = time.monotonic()
-    places: deque[Interval | None] = deque()
     bar = progress_bar(console, "bases")
-    n_bases = source.n_bases and source.n_bases * (1 if strands == "forward" else 2)
-    task = bar.add_task("embedding", total=n_bases)
+    n_strands = 1 if strands == "forward" else 2
+    task = bar.add_task("embedding", total=source.n_bases and source.n_bases * n_strands)
 
-    found = embed_sequences(
-        network, remember_places(source.sequences, places), tokenizer=tokenizer, layer=layer, pooling=_POOLINGS[pooling], strands=strands,  # type: ignore[arg-type]
-        batch_size=rows, window=window, stride=stride, half=dtype == "bf16", progress=lambda n: bar.update(task, advance=n),
+    def advance(n: int) -> None:
+        bar.update(task, advance=n)
+
+    def compute(sequences: Iterator[NamedSequence]) -> Iterator[Embedding]:
+        return embed_sequences(
+            network, sequences, tokenizer=tokenizer, layer=layer, pooling=_POOLINGS[pooling], strands=strands,  # type: ignore[arg-type]
+            batch_size=rows, window=window, stride=stride, half=dtype == "bf16", progress=advance,
+        )  # fmt: skip
+
+    codec: Codec[NamedSequence, Embedding] = Codec(
+        lambda one: ((one.name, one.length), (one.values,)), lambda _, fields, arrays: Embedding(*fields, *arrays)
     )  # fmt: skip
+    # A row a base is as much to keep as to compute, wherever it is computed.
+    limit = min(shard_bases(where), 1 << 18) if per_base else shard_bases(where)
     width = network.config.d_model * (2 if strands == "both" else 1)
     n_sequences = total = 0
-    with bar, open_vectors(output, width=width, per_base=per_base, provenance=provenance, force=force) as out:  # fmt: skip
-        for name, length, values in found:
-            out.add(name, length, places.popleft(), values)
-            n_sequences, total = n_sequences + 1, total + length
+    with (
+        open_partial(
+            console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed, "--input": input_path},
+            weights_sha256=str(provenance["weights_sha256"]),
+            settings=settings | {"rows_before": n_before, "regions": region, "sequence_column": sequence_column, "name_column": name_column},
+        ) as journal,
+        ExitStack() as stack,
+    ):  # fmt: skip
+        vectors = in_shards(
+            source.sequences, compute, journal, codec, units=lambda one: len(one.sequence) * n_strands, limit=limit, progress=advance
+        )  # fmt: skip
+        if was_share(journal, vectors):
+            return
+        stack.enter_context(bar)
+        out = stack.enter_context(open_vectors(output, width=width, per_base=per_base, provenance=provenance, force=force, append=append))  # fmt: skip
+        for given, found in vectors:
+            out.add(found.name, found.length, given.interval, found.values)
+            n_sequences, total = n_sequences + 1, total + found.length
     seconds = time.monotonic() - began
     console.print(
         f"embedded {n_sequences:,} sequence{'s' if n_sequences != 1 else ''}, {total:,} bases, as vectors of {width} "

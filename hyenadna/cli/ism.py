@@ -16,6 +16,7 @@ def ism(
     region: Annotated[str, typer.Option("--region", "-r", help="Region, 1-based inclusive: chr1:1,000-1,200.")],
     output: Annotated[str, typer.Option("--output", "-o", help="TSV (or .csv, .gz) or .npz to write; - for standard output.")] = "-",
     plot: Annotated[str | None, typer.Option(help="Picture to write, too: .png or .svg, a heat map under a logo.")] = None,
+    report: Annotated[str | None, typer.Option(help="Report with tables and pictures to write, too: one .html file.")] = None,
     method: Annotated[str, typer.Option(help="exact, or gradient: one pass a window, a sketch.")] = "exact",
     deletions: Annotated[bool, typer.Option("--deletions", help="Score single-base deletions, too.")] = False,
     rc: Annotated[bool, typer.Option("--rc/--no-rc", help="Average over both strands.")] = True,
@@ -42,16 +43,19 @@ def ism(
     from rich.console import Console
 
     from hyenadna.cli.scoring import (
+        check_report,
         parse_batch_size,
         progress_bar,
         require_dtype,
         require_other_than_inputs,
+        write_report,
     )
     from hyenadna.data.genome import open_reference
     from hyenadna.errors import ConfigError
     from hyenadna.inference.mutagenesis import mutate_region
     from hyenadna.inference.mutagenesis_plot import plot_mutagenesis
-    from hyenadna.inference.runtime import choose_device, load_language_model
+    from hyenadna.inference.mutagenesis_report import mutagenesis_sections
+    from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
     from hyenadna.io import check_output, open_output
     from hyenadna.io.atomic import atomic_path
     from hyenadna.sequence import parse_region
@@ -66,6 +70,7 @@ def ism(
             raise ConfigError(f"--plot is {plot!r}; expected a name that ends with .png or .svg")
         require_other_than_inputs(plot, fasta, output)
         check_output(plot, force=force, folder=False)
+    check_report(report, inputs=(fasta,), outputs=(output, plot), force=force)
     reference = open_reference(fasta)
     interval = parse_region(region, reference.contigs)
     where = choose_device(device)
@@ -99,8 +104,20 @@ def ism(
     seconds = time.monotonic() - began
     worth = np.nan_to_num(found.importance, nan=-np.inf)
     best = int(worth.argmax())
+    most_missed = f"{found.letters[best]} at {interval.chrom}:{interval.start + best + 1:,}"
+    if report is not None:
+        settings = {
+            "method": method, "deletions": deletions, "rc": rc, "window": window, "radius": radius, "batch_size": batch_size,
+            "device": str(where), "dtype": dtype,
+        }  # fmt: skip
+        made = {
+            "model": model, "weights_sha256": weights_checksum(network), "input": {"fasta": fasta, "region": region},
+            "settings": settings, "model_config": network.config.to_dict(),
+        }  # fmt: skip
+        facts = {"region": str(interval), "bases": f"{len(found.letters):,}", "most missed": f"{most_missed} ({worth[best]:.3f} nats)"}  # fmt: skip
+        write_report(report, "Saturation mutagenesis", facts, mutagenesis_sections(found), made, force=force)  # fmt: skip
     console.print(
-        f"{len(found.letters):,} bases in {seconds:.1f} s; most missed: {found.letters[best]} at {interval.chrom}:{interval.start + best + 1:,} ({worth[best]:.3f} nats)",
+        f"{len(found.letters):,} bases in {seconds:.1f} s; most missed: {most_missed} ({worth[best]:.3f} nats)",
         highlight=False,
         soft_wrap=True,
     )

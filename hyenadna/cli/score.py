@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from hyenadna.inference.inputs import NamedSequence
     from hyenadna.inference.likelihood import SequenceScore
-    from hyenadna.sequence import Interval
+    from hyenadna.inference.score_report import ScoreReport
 
 _PLACE_COLUMNS = ("chrom", "start", "end", "strand")
 
@@ -75,6 +76,10 @@ def score(
             help="Least number of bases before each base of a track (default: half a window)."
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Report with tables and pictures to write, too: one .html file."),
+    ] = None,
     sequence_column: Annotated[
         str | None,
         typer.Option(help="Column of the sequences in a table (default: sequence, seq or dna)."),
@@ -89,6 +94,10 @@ def score(
             help="fp32, or bf16: matrix products in bfloat16, faster; scores differ by about 1e-4 nats per base."
         ),
     ] = "fp32",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the finished work of a run that was broken off."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
@@ -104,7 +113,7 @@ def score(
     \b
     Examples
       hyenadna score -m runs/pretrain/demo -f genome.fa.gz -r chr20:1,000,001-1,001,000
-      hyenadna score -m MODEL -f genome.2bit -b peaks.bed --rc -o scores.tsv
+      hyenadna score -m MODEL -f genome.2bit -b peaks.bed --rc -o scores.tsv --report scores.html
       zcat reads.fa.gz | hyenadna score -m MODEL -i - -o - | sort -k6,6n
       hyenadna score -m MODEL -f genome.2bit -r chr20 --rc --per-base chr20.bw --entropy chr20.entropy.bw
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
@@ -113,17 +122,22 @@ def score(
     from hyenadna.cli.score_tracks import check_tracks, write_tracks
     from hyenadna.cli.scoring import (
         SequenceSource,
+        check_report,
         is_stream,
+        open_partial,
         parse_batch_size,
         progress_bar,
-        remember_places,
         require_dtype,
         require_other_than_inputs,
+        was_share,
         write_record,
+        write_report,
     )
     from hyenadna.errors import ConfigError
-    from hyenadna.inference.likelihood import resolve_windows, score_sequences
+    from hyenadna.inference.journal import Codec, in_shards, shard_bases
+    from hyenadna.inference.likelihood import SequenceScore, resolve_windows, score_sequences
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
+    from hyenadna.inference.score_report import ScoreReport
     from hyenadna.io import check_output, open_output
 
     console = Console(stderr=True, quiet=quiet)
@@ -139,9 +153,10 @@ def score(
         for track in filter(None, (per_base, entropy)):
             require_other_than_inputs(track, fasta, bed)
         check_tracks(per_base, entropy, force=force)
+        check_report(report, inputs=(fasta, bed), outputs=(per_base, entropy), force=force)
         write_tracks(
-            console, model=model, fasta=fasta, regions=region or (), bed=bed, per_base=per_base, entropy=entropy, rc=rc, window=window,
-            context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", force=force,
+            console, model=model, fasta=fasta, regions=region or (), bed=bed, per_base=per_base, entropy=entropy, report=report, rc=rc,
+            window=window, context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", resume=resume, force=force,
         )  # fmt: skip
         return
     if context is not None:
@@ -153,6 +168,9 @@ def score(
     check_output(output, force=force, folder=False)
     if record_path:
         check_output(record_path, force=force, folder=False)
+    check_report(
+        report, inputs=(fasta, bed, input_path), outputs=(output, record_path), force=force
+    )
     source = asked.open()
     where = choose_device(device)
     with console.status(f"loading {model}"):
@@ -160,46 +178,67 @@ def score(
     window, stride = resolve_windows(network.config.max_seq_len, window, stride)
 
     began = time.monotonic()
-    places: deque[Interval | None] = deque()
+    settings = {
+        "rc": rc,
+        "window": window,
+        "stride": stride,
+        "batch_size": batch_size,
+        "device": str(where),
+        "dtype": dtype,
+    }
+    record = {
+        "model": model,
+        "weights_sha256": weights_checksum(network),
+        "model_config": network.config.to_dict(),
+        "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
+        "settings": settings,
+    }
+    n_strands = 2 if rc else 1
     bar = progress_bar(console, "bases")
-    n_bases = None if source.n_bases is None else source.n_bases * (2 if rc else 1)
+    n_bases = None if source.n_bases is None else source.n_bases * n_strands
     task = bar.add_task("scoring", total=n_bases)
-    scores = score_sequences(
-        network,
-        remember_places(source.sequences, places),
-        tokenizer=tokenizer,
-        rc=rc,
-        batch_size=rows,
-        window=window,
-        stride=stride,
-        half=dtype == "bf16",
-        progress=lambda n: bar.update(task, advance=n),
+
+    def advance(n: int) -> None:
+        bar.update(task, advance=n)
+
+    codec: Codec[NamedSequence, SequenceScore] = Codec(
+        lambda score: (score, ()), lambda _, fields, __: SequenceScore(*fields)
     )
+
+    def compute(sequences: Iterator[NamedSequence]) -> Iterator[SequenceScore]:
+        return score_sequences(
+            network, sequences, tokenizer=tokenizer, rc=rc, batch_size=rows, window=window, stride=stride, half=dtype == "bf16", progress=advance
+        )  # fmt: skip
+
     totals = _Totals()
-    with bar, open_output(output, force=force) as out:
+    pages = None if report is None else ScoreReport()
+    with (
+        open_partial(
+            console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed, "--input": input_path},
+            weights_sha256=str(record["weights_sha256"]),
+            settings=settings | {"regions": region, "sequence_column": sequence_column, "name_column": name_column},
+        ) as journal,
+        ExitStack() as stack,
+    ):  # fmt: skip
+        scores = in_shards(
+            source.sequences, compute, journal, codec, units=lambda one: len(one.sequence) * n_strands, limit=shard_bases(where), progress=advance
+        )  # fmt: skip
+        if was_share(journal, scores):
+            return
+        stack.enter_context(bar)
+        out = stack.enter_context(open_output(output, force=force))
         delimiter = "," if output.removesuffix(".gz").endswith(".csv") else "\t"
         writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-        for row in totals.rows(scores, places, with_places=fasta is not None):
+        for row in totals.rows(scores, pages, with_places=fasta is not None):
             writer.writerow(row)
         seconds = time.monotonic() - began
+        # Inside the block: where the record or the report cannot be written, neither are the scores.
+        if pages:
+            facts = totals.facts()
+            write_report(report, "Sequence scores", facts, pages.sections(), record, force=force)
         if record_path:
-            # Inside the block: where the record cannot be written, neither are the scores.
-            record = {
-                "model": model,
-                "weights_sha256": weights_checksum(network),
-                "model_config": network.config.to_dict(),
-                "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
-                "settings": {
-                    "rc": rc,
-                    "window": window,
-                    "stride": stride,
-                    "batch_size": batch_size,
-                    "device": str(where),
-                    "dtype": dtype,
-                },
-                "results": totals.summary() | {"seconds": round(seconds, 3)},
-            }
-            write_record(record_path, record, force=force)
+            results = totals.summary() | {"seconds": round(seconds, 3)}
+            write_record(record_path, record | {"results": results}, force=force)
     console.print(totals.sentence(window, seconds), highlight=False, soft_wrap=True)
 
 
@@ -212,8 +251,8 @@ class _Totals:
 
     def rows(
         self,
-        scores: Iterator[SequenceScore],
-        places: deque[Interval | None],
+        scores: Iterator[tuple[NamedSequence, SequenceScore]],
+        report: ScoreReport | None,
         *,
         with_places: bool,
     ) -> Iterator[tuple[object, ...]]:
@@ -229,9 +268,11 @@ class _Totals:
         header = ("name", *(_PLACE_COLUMNS if with_places else ()), "length", "n_scored", "log_likelihood",
                   "mean_log_likelihood", "bits_per_base", "n_ambiguous", "n_soft_masked")  # fmt: skip
         held: list[tuple[object, ...]] = [header]
-        for result in scores:
+        for given, result in scores:
             self._add(result)
-            place = places.popleft()
+            place = given.interval
+            if report is not None:
+                report.add(result, place)
             span = (place.chrom, place.start, place.end, place.strand) if place else ()
             held.append((result.name, *span, *_numbers(result)))
             if self.n_scored:
@@ -240,7 +281,7 @@ class _Totals:
         if not self.n_scored:
             raise DataError(
                 f"there is nothing to score: {'the sequence has' if self.n_sequences == 1 else 'the sequences have'} "
-                f"no A, C, G or T after the first base ({self.n_bases:,} bases read; N is never scored)"
+                f"no A, C, G or T after the first base ({self.n_bases:,} bases read; N is never scored); give others"
             )
 
     def _add(self, result: SequenceScore) -> None:
@@ -265,6 +306,15 @@ class _Totals:
             "n_scored": self.n_scored,
             "log_likelihood": self.log_likelihood,
             "bits_per_base": self.bits_per_base,
+        }
+
+    def facts(self) -> dict[str, str]:
+        """Return what stands at the top of a report."""
+        return {
+            "sequences": f"{self.n_sequences:,}",
+            "bases": f"{self.n_bases:,}",
+            "bits per base": f"{self.bits_per_base:.4f}",
+            "without a score": f"{self.n_without:,}",
         }
 
     def sentence(self, window: int, seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hyenadna.inference.forward import BatchSize
+    from hyenadna.inference.tracks import TrackBlock
     from hyenadna.sequence import Interval
 
 
@@ -46,19 +47,23 @@ def write_tracks(
     bed: str | None,
     per_base: str | None,
     entropy: str | None,
+    report: str | None,
     rc: bool,
     window: int | None,
     context: int | None,
     rows: BatchSize,
     device: torch.device,
     half: bool,
+    resume: bool,
     force: bool,
 ) -> None:
     """Score every base of what was asked for, and write the tracks."""
-    from hyenadna.cli.scoring import progress_bar
+    from hyenadna.cli.scoring import open_partial, progress_bar, was_share, write_report
     from hyenadna.data.genome import open_reference
+    from hyenadna.inference.journal import Codec, in_shards, shard_bases
     from hyenadna.inference.runtime import load_language_model, weights_checksum
-    from hyenadna.inference.tracks import resolve_context, score_tracks
+    from hyenadna.inference.score_report import TrackReport
+    from hyenadna.inference.tracks import TrackBlock, cut_blocks, resolve_context, score_tracks
     from hyenadna.io.tracks import open_track
     from hyenadna.training.run_folder import environment
 
@@ -69,30 +74,68 @@ def write_tracks(
     window, context = resolve_context(network.config.max_seq_len, window, context)
     provenance: dict[str, Any] = {
         "model": model, "weights_sha256": weights_checksum(network), "input": {"fasta": fasta, "regions": list(regions), "bed": bed},
-        "settings": {"rc": rc, "window": window, "context": context, "half": half}, **environment(),
+        "settings": {"rc": rc, "window": window, "context": context, "half": half},
     }  # fmt: skip
     bar = progress_bar(console, "bases")
     n_bases = sum(len(span) for span in spans)
     task = bar.add_task("scoring", total=n_bases)
     began = time.monotonic()
     total = n_scored = 0.0
-    with bar, ExitStack() as stack:
+    pages = None if report is None else TrackReport(spans)
+
+    def advance(n: int) -> None:
+        bar.update(task, advance=n)
+
+    def compute(blocks: Iterator[Interval]) -> Iterator[TrackBlock]:
+        return score_tracks(
+            network, reference, blocks, tokenizer=tokenizer, rc=rc, window=window, context=context, batch_size=rows, half=half, progress=advance
+        )  # fmt: skip
+
+    keep = entropy is not None or report is not None  # else nobody reads the entropies
+
+    def decode(place: Interval, _: object, arrays: Sequence[Any]) -> TrackBlock:
+        return TrackBlock(place, arrays[0], arrays[-1])
+
+    codec: Codec[Interval, TrackBlock] = Codec(
+        lambda block: (None, (block.log_p, block.entropy) if keep else (block.log_p,)), decode
+    )
+    noted = provenance | environment()
+    with ExitStack() as stack:
+        journal = stack.enter_context(open_partial(
+            console, per_base or entropy or "-", resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed},
+            weights_sha256=provenance["weights_sha256"],
+            settings=provenance["settings"] | {"regions": list(regions), "entropy": keep, "batch_size": rows, "device": str(device)},
+        ))  # fmt: skip
+        blocks = in_shards(
+            cut_blocks(spans, window, context), compute, journal, codec, units=len, limit=shard_bases(device), progress=advance
+        )  # fmt: skip
+        if was_share(journal, blocks):
+            return
+        stack.enter_context(bar)
         tracks = {
-            what: stack.enter_context(open_track(path, reference.contigs, provenance=provenance | {"track": what}, force=force))
+            what: stack.enter_context(open_track(path, reference.contigs, provenance=noted | {"track": what}, force=force))
             for what, path in (("log_p", per_base), ("entropy", entropy)) if path is not None
         }  # fmt: skip
-        for block in score_tracks(
-            network, reference, spans, tokenizer=tokenizer, rc=rc, window=window, context=context, batch_size=rows, half=half,
-            progress=lambda n: bar.update(task, advance=n),
-        ):  # fmt: skip
+        for _, block in blocks:
             for what, writer in tracks.items():
                 writer.add(block.interval, getattr(block, what))
+            if pages:
+                pages.add(block)
             known = block.log_p[block.log_p == block.log_p]  # NaN differs from itself
             total, n_scored = total + float(known.sum(dtype="float64")), n_scored + len(known)
         if not n_scored:
-            raise DataError(f"there is nothing to score: none of {n_bases:,} bases is A, C, G or T")
+            raise DataError(
+                f"there is nothing to score: none of {n_bases:,} bases is A, C, G or T; give other regions"
+            )
+        bits = -total / n_scored / math.log(2)
+        facts = {
+            "bases": f"{n_bases:,}",
+            "scored": f"{n_scored:,.0f}",
+            "bits per base": f"{bits:.4f}",
+        }
+        if pages:
+            write_report(report, "Scores along a genome", facts, pages.sections(), provenance, force=force)  # fmt: skip
     seconds = time.monotonic() - began
-    bits = -total / n_scored / math.log(2)
     side = "on the side that is read" if rc else "before it"
     console.print(
         f"scored {n_scored:,.0f} of {n_bases:,} bases (the others are N or ambiguous) in {seconds:.1f} s: {bits:.4f} bits/base; each is predicted from at "
@@ -108,7 +151,7 @@ def _spans(contigs: Mapping[str, int], regions: Sequence[str], bed: str | None) 
     from hyenadna.sequence import Interval, parse_region, require_inside
 
     wanted = [parse_region(text, contigs) for text in regions]
-    wanted += [record.interval for record in read_bed(bed)] if bed else []
+    wanted += [record.interval for record in read_bed(bed, contigs=contigs)] if bed else []
     if not regions and not bed:
         return [Interval(name, 0, size) for name, size in contigs.items() if size]
     for span in wanted:

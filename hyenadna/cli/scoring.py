@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from hyenadna.inference.forward import BatchSize
-    from hyenadna.inference.inputs import NamedSequence, ReferenceInput
-    from hyenadna.sequence import Interval
+    from hyenadna.inference.inputs import ReferenceInput
+    from hyenadna.inference.journal import Journal
+    from hyenadna.io.html import Section
 
 
 def parse_batch_size(text: str) -> BatchSize:
@@ -71,6 +72,29 @@ def require_other_than_inputs(output: str, *inputs: str | None) -> None:
             )
 
 
+def check_report(
+    report: str | None, *, inputs: Sequence[str | None], outputs: Sequence[str | None], force: bool
+) -> None:
+    """Check ``--report`` before anything is read.
+
+    Raises
+    ------
+    ConfigError, OutputError
+        Its name is not one of HTML, it is an input or another output, or it exists.
+    """
+    from hyenadna.io import check_output
+    from hyenadna.io.html import require_html_name
+
+    if report is None:
+        return
+    require_html_name(report)
+    require_other_than_inputs(report, *inputs)
+    for other in outputs:
+        if other is not None and Path(other).resolve() == Path(report).resolve():
+            raise OutputError(f"{report} is named as two outputs; choose another name for --report")
+    check_output(report, force=force, folder=False)
+
+
 class SequenceSource(NamedTuple):
     """Where a verb takes its sequences from, as its options say: a genome with or without regions, or a file of sequences."""
 
@@ -109,13 +133,88 @@ class SequenceSource(NamedTuple):
         return ReferenceInput(table, None, None)
 
 
-def remember_places(
-    sequences: Iterator[NamedSequence], places: deque[Interval | None]
-) -> Iterator[tuple[str, str]]:
-    """Pass sequences on, and keep where each comes from until its result arrives; results keep their order."""
-    for name, letters, interval in sequences:
-        places.append(interval)
-        yield name, letters
+@contextmanager
+def open_partial(
+    console: Console,
+    output: str,
+    *,
+    resume: bool,
+    force: bool,
+    inputs: Mapping[str, str | None],
+    weights_sha256: str,
+    settings: Mapping[str, Any],
+) -> Iterator[Journal | None]:
+    """Open the folder OUTPUT.partial of finished work; None where inputs or output are streams, which cannot be read or begun again.
+
+    Parameters
+    ----------
+    console
+        Where to say that the folder was left.
+    output
+        The output.
+    resume, force
+        The options.
+    inputs
+        Files whose content results depend on, by the option that named them.
+    weights_sha256, settings
+        What else they depend on.
+
+    Raises
+    ------
+    ConfigError
+        --resume was asked for where it is impossible, or the folder was made under other settings.
+    OutputError
+        There is such a folder, and neither --resume nor --force was given.
+    """
+    from importlib.metadata import version
+
+    from hyenadna.data.checksums import sha256_of
+    from hyenadna.inference.journal import open_journal
+    from hyenadna.inference.processes import joined_processes
+    from hyenadna.resources import resolve
+
+    files = {name: resolve(path) for name, path in inputs.items() if path is not None}
+    if is_stream(output) or not all(path.is_file() for path in files.values()):
+        if resume:
+            raise ConfigError(
+                "--resume needs inputs and an output that are files; a stream cannot be read twice"
+            )
+        with joined_processes() as processes:
+            if processes.world_size > 1:
+                raise ConfigError(
+                    "several processes (WORLD_SIZE) need inputs and an output that are files; name them, or start one process"
+                )
+        yield None
+        return
+
+    def made_by() -> dict[str, Any]:
+        return {
+            "inputs_sha256": {name: sha256_of(path) for name, path in files.items()}, "weights_sha256": weights_sha256,
+            "settings": settings, "versions": {name: version(name) for name in ("hyenadna", "torch")},
+        }  # fmt: skip
+
+    def kept(folder: Path) -> None:
+        console.print(f"finished work is kept in {folder}; the same command with --resume goes on from there", highlight=False, soft_wrap=True)  # fmt: skip
+
+    place = Path(output).expanduser()
+    with (
+        joined_processes() as processes,
+        open_journal(
+            place.with_name(f"{place.name}.partial"), made_by, resume=resume, force=force, kept=kept, processes=processes
+        ) as journal,
+    ):  # fmt: skip
+        yield journal
+        if journal.n_read and not processes.rank:
+            console.print(f"went on after {journal.n_read:,} finished part{'s' if journal.n_read > 1 else ''}", highlight=False)  # fmt: skip
+
+
+def was_share(journal: Journal | None, results: Iterator[object]) -> bool:
+    """Do the work of a process that is not the first of several, and tell whether this is one; only the first writes."""
+    if journal is None or journal.processes.rank == 0:
+        return False
+    for _ in results:
+        pass
+    return True
 
 
 def progress_bar(console: Console, unit: str) -> Progress:
@@ -152,3 +251,21 @@ def write_record(path: str, record: dict[str, Any], *, force: bool) -> None:
     with open_output(path, force=force) as out:
         json.dump(record | environment(), out, indent=2)
         out.write("\n")
+
+
+def write_report(
+    path: str | None,
+    title: str,
+    facts: Mapping[str, str],
+    sections: Sequence[Section],
+    record: Mapping[str, Any],
+    *,
+    force: bool,
+) -> None:
+    """Write the report of a run, with machine, versions and command added to its record; nothing where there is no path."""
+    from hyenadna.io.html import write_html
+    from hyenadna.training.run_folder import environment
+
+    if path is not None:
+        provenance = {key: value for key, value in record.items() if key != "results"}
+        write_html(path, title=title, facts=facts, sections=sections, provenance=provenance | environment(), force=force)  # fmt: skip

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import shlex
-import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from hyenadna.cli.vep_output import Scored
+    from hyenadna.inference.journal import Codec
     from hyenadna.inference.variants import VariantScore
     from hyenadna.io.vcf import VariantInput, VariantRecord
     from hyenadna.sequence import Variant
@@ -45,7 +44,7 @@ def vep(
         typer.Option(
             "--output",
             "-o",
-            help="VCF (.vcf; .vcf.gz: bgzip with a tabix index) or TSV (.tsv, .tsv.gz) to write; - for standard output.",
+            help="VCF (.vcf; .vcf.gz: bgzip with a tabix index), BCF (.bcf, with a CSI index) or TSV (.tsv, .tsv.gz) to write; - for standard output.",
         ),
     ] = "-",
     format_: Annotated[
@@ -68,6 +67,17 @@ def vep(
         int,
         typer.Option(help="Bases beyond the allele that count for local LLR and distance."),
     ] = 64,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Report with tables and pictures to write, too: one .html file."),
+    ] = None,
+    class_key: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="INFO entry by which the report groups alleles (default: CLNSIG and the like, where there is one).",
+        ),
+    ] = None,
     on_error: Annotated[
         str,
         typer.Option(
@@ -82,6 +92,10 @@ def vep(
         str,
         typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and less exact."),
     ] = "fp32",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the finished work of a run that was broken off."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
@@ -95,33 +109,43 @@ def vep(
 
     \b
     Examples
-      hyenadna vep -m MODEL -f genome.fa.gz -i variants.vcf.gz -o scored.vcf.gz
+      hyenadna vep -m MODEL -f genome.fa.gz -i variants.vcf.gz -o scored.vcf.gz --report scored.html
       hyenadna vep -m MODEL -f genome.2bit --variant 22-1024-A-C
       bcftools view -r 20 cohort.bcf | hyenadna vep -m MODEL -f genome.fa -i - -o scores.tsv
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from rich.console import Console
 
     from hyenadna.cli.scoring import (
+        check_report,
         is_stream,
+        open_partial,
         parse_batch_size,
         progress_bar,
         require_dtype,
         require_other_than_inputs,
+        was_share,
         write_record,
+        write_report,
     )
     from hyenadna.cli.vep_output import Totals, info_fields, vcf_header, write_tsv, write_vcf
     from hyenadna.data.genome import open_reference
     from hyenadna.errors import ConfigError
+    from hyenadna.inference.journal import in_shards, shard_bases
     from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
+    from hyenadna.inference.variant_report import VariantReport
     from hyenadna.inference.variants import resolve_window, score_variants
     from hyenadna.io import check_output, open_output
-    from hyenadna.io.vcf import check_vcf_output, new_header
+    from hyenadna.io.vcf import new_header
+    from hyenadna.io.vcf_output import check_vcf_output
+    from hyenadna.training.run_folder import command_words
 
     console = Console(stderr=True, quiet=quiet)
     if (input_path is None) == (not variant):
         raise ConfigError("say what to score: a file with -i, or --variant (one of the two)")
     if on_error not in ("skip", "stop"):
         raise ConfigError(f"--on-error {on_error!r} is unknown; expected skip or stop")
+    if class_key is not None and report is None:
+        raise ConfigError("--class is about the report; name one with --report")
     require_dtype(dtype)
     rows = parse_batch_size(batch_size)
     output_format = _format(format_, output)
@@ -136,6 +160,7 @@ def vep(
             check_output(output, force=force, folder=False)
         if record_path:
             check_output(record_path, force=force, folder=False)
+        check_report(report, inputs=(fasta, input_path), outputs=(output, record_path), force=force)
         reference = open_reference(fasta)
         where = choose_device(device)
         with console.status(f"loading {model}"):
@@ -145,21 +170,28 @@ def vep(
         began = time.monotonic()
         bar = progress_bar(console, "alleles")
         task = bar.add_task("scoring", total=None)
-        records: deque[VariantRecord] = deque()
-        scores = score_variants(
-            network,
-            _alleles(source.records, records),
-            reference,
-            tokenizer=tokenizer,
-            rc=rc,
-            window=window,
-            radius=radius,
-            batch_size=rows,
-            half=dtype == "bf16",
-            progress=lambda n: bar.update(task, advance=n),
-        )
+
+        def advance(n: int) -> None:
+            bar.update(task, advance=n)
+
+        def compute(records: Iterator[VariantRecord]) -> Iterator[list[VariantScore]]:
+            waiting: deque[VariantRecord] = deque()
+            scores = score_variants(
+                network,
+                _alleles(records, waiting),
+                reference,
+                tokenizer=tokenizer,
+                rc=rc,
+                window=window,
+                radius=radius,
+                batch_size=rows,
+                half=dtype == "bf16",
+                progress=advance,
+            )
+            return _by_record(scores, waiting)
+
         totals = Totals()
-        results = totals.watch(_by_record(scores, records), stop=on_error == "stop")
+        pages = None if report is None else VariantReport(class_key)
         settings = {
             "rc": rc,
             "window": window,
@@ -170,13 +202,47 @@ def vep(
         }
         checksum = weights_checksum(network)
         fields = info_fields(rc, radius)
-        with bar:
-            results = _begun(results)
+        record = {
+            "model": model,
+            "weights_sha256": checksum,
+            "model_config": network.config.to_dict(),
+            "input": {"fasta": fasta, "input": input_path, "variants": variant},
+            "settings": settings,
+        }
+
+        def finish() -> None:
+            if record_path:
+                write_record(record_path, record | {"results": totals.summary()}, force=force)
+            if pages:
+                facts = totals.facts()
+                write_report(
+                    report, "Variant effects", facts, pages.sections(), record, force=force
+                )
+
+        limit = max(16, shard_bases(where) // (2 * window * (2 if rc else 1)))
+        with (
+            open_partial(
+                console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--input": input_path},
+                weights_sha256=checksum, settings=settings | {"variants": variant},
+            ) as journal,
+            ExitStack() as stack,
+        ):  # fmt: skip
+            scored = in_shards(
+                source.records, compute, journal, _codec(), units=lambda one: max(1, len(one.alts)), limit=limit, progress=advance
+            )  # fmt: skip
+            if was_share(journal, scored):
+                return
+            stack.enter_context(bar)
+            results = _begun(totals.watch(scored, stop=on_error == "stop"))
+            if pages:
+                results = pages.watch(results)
+            # Before the output is complete: where the record or the report cannot be written, neither are the scores.
+            results = _ending(results, finish)
             if output_format == "vcf":
                 if source.header is None:
                     results = _named_as(results, reference.contigs)
                 provenance = {
-                    "Command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                    "Command": shlex.join(command_words()),
                     "Model": f"{model} weights_sha256={checksum}",
                     "Settings": " ".join(f"{key}={value}" for key, value in settings.items()),
                 }
@@ -187,17 +253,6 @@ def vep(
             else:
                 with open_output(output, force=force) as out:
                     write_tsv(results, fields, out)
-                    if record_path:
-                        # Inside the block: where the record cannot be written, neither are the scores.
-                        record = {
-                            "model": model,
-                            "weights_sha256": checksum,
-                            "model_config": network.config.to_dict(),
-                            "input": {"fasta": fasta, "input": input_path, "variants": variant},
-                            "settings": settings,
-                            "results": totals.summary(),
-                        }
-                        write_record(record_path, record, force=force)
         seconds = time.monotonic() - began
     console.print(totals.sentence(rc, window, seconds), highlight=False, soft_wrap=True)
 
@@ -212,12 +267,10 @@ def _format(given: str | None, output: str) -> str | None:
     name = output.removesuffix(".gz").removesuffix(".bgz")
     if given is not None or is_stream(output):
         return given
-    if name.endswith(".vcf"):
+    if name.endswith(".vcf") or output.endswith(".bcf"):
         return "vcf"
     if name.endswith((".tsv", ".txt")):
         return "tsv"
-    if name.endswith(".bcf"):
-        raise ConfigError(f"{output}: BCF is not written; write {name[:-4]}.vcf.gz instead")
     raise ConfigError(f"the name {output} does not tell its format; add --format vcf or tsv")
 
 
@@ -243,17 +296,36 @@ def _alleles(source: Iterable[VariantRecord], records: deque[VariantRecord]) -> 
             yield Variant(record.chrom, record.start, record.ref, alt)
 
 
-def _by_record(scores: Iterator[VariantScore], records: deque[VariantRecord]) -> Iterator[Scored]:
+def _by_record(
+    scores: Iterator[VariantScore], records: deque[VariantRecord]
+) -> Iterator[list[VariantScore]]:
     """Put the scores of a record's alleles together again; scores keep their order."""
     for first in scores:
         record = records.popleft()
-        yield record, [first, *itertools.islice(scores, max(len(record.alts) - 1, 0))]
+        yield [first, *itertools.islice(scores, max(len(record.alts) - 1, 0))]
+
+
+def _codec() -> Codec[VariantRecord, list[VariantScore]]:
+    from hyenadna.inference.journal import Codec
+    from hyenadna.inference.variants import VariantScore
+
+    def decode(record: VariantRecord, fields: list[Any], _: object) -> list[VariantScore]:
+        variants = _alleles([record], deque())
+        return [VariantScore(one, *rest) for one, rest in zip(variants, fields, strict=True)]
+
+    return Codec(lambda scores: ([score[1:] for score in scores], ()), decode)
 
 
 def _begun(results: Iterator[Scored]) -> Iterator[Scored]:
     """Wait for the first result: a run that has none fails before its output is opened."""
     first = next(results, None)
     return results if first is None else itertools.chain([first], results)
+
+
+def _ending(results: Iterator[Scored], finish: Callable[[], None]) -> Iterator[Scored]:
+    """Pass results on, and call a function after the last one."""
+    yield from results
+    finish()
 
 
 def _named_as(results: Iterator[Scored], contigs: Mapping[str, int]) -> Iterator[Scored]:

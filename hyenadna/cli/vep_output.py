@@ -11,7 +11,8 @@ from typing import Any, TextIO
 
 from hyenadna.errors import DataError
 from hyenadna.inference.variants import MISMATCHES, REASONS, VariantScore
-from hyenadna.io.vcf import InfoField, VariantRecord, extended_header, open_vcf_output, with_info
+from hyenadna.io.vcf import InfoField, VariantRecord, extended_header, with_info
+from hyenadna.io.vcf_output import open_vcf_output
 
 _REASON_KEY = "HYENADNA_REASON"
 Scored = tuple[VariantRecord, list[VariantScore]]
@@ -67,6 +68,15 @@ class Totals:
             "n_alleles": self.n_alleles,
             "n_scored": self.n_scored,
             "not_scored": dict(self.reasons),
+        }
+
+    def facts(self) -> dict[str, str]:
+        """Return what stands at the top of a report."""
+        return {
+            "records": f"{self.n_records:,}",
+            "alleles": f"{self.n_alleles:,}",
+            "scored": f"{self.n_scored:,}",
+            "not scored": f"{self.reasons.total():,}",
         }
 
     def sentence(self, rc: bool, window: int, seconds: float) -> str:

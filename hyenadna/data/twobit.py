@@ -425,7 +425,8 @@ def _open_map(path: Path) -> mmap.mmap:
         with path.open("rb") as handle:
             if os.fstat(handle.fileno()).st_size < 16:
                 raise FileFormatError(
-                    "the .2bit file is truncated: it is shorter than its header", path=path
+                    "the .2bit file is truncated: it is shorter than its header; copy it again, or pack the FASTA again",
+                    path=path,
                 )
             return mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:

@@ -142,6 +142,8 @@ def automatic_batch_tokens(config: HyenaConfig, device: torch.device) -> int:
     """
     per_token = 4 * (config.d_model * (config.hyena_order + 12) + 2 * config.inner_dim)
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+        # What torch keeps for its next tensors is free, too: a second run in a process gets batches like the first one's.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + kept
         return min(_MAX_BATCH_TOKENS, max(1, int(free * _GPU_SHARE / per_token)))
     return max(1, _CPU_BYTES // per_token)

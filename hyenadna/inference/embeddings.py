@@ -233,7 +233,7 @@ class _Run:
             values = np.mean(found, axis=0, dtype=np.float32)
         if not np.isfinite(values).all():
             raise DataError(
-                f"the model embeds sequence {name!r} with NaN or infinity: its weights are damaged, or its training diverged"
+                f"the model embeds sequence {name!r} with NaN or infinity: its weights are damaged, or its training diverged; use another one"
             )
         return Embedding(name, strands[0].length, values)
 

@@ -54,9 +54,14 @@ class Rules:
             raise ConfigError(f"the GC range is {low} to {high}; expected 0 <= low <= high <= 1")
         for motif in self.forbidden:
             if not motif or set(motif) - set(_BASES):
-                raise ConfigError(f"the forbidden motif {motif!r} is no word of A, C, G and T")
+                raise ConfigError(
+                    f"the forbidden motif is {motif!r}; expected A, C, G and T, at least one of them"
+                )
         if set(self.template) - set(f"{_BASES}N"):
-            raise ConfigError("a template holds A, C, G, T and N only")
+            odd = next(x for x in self.template if x not in f"{_BASES}N")
+            raise ConfigError(
+                f"the template holds {odd!r}; expected A, C, G, T, and N where any base may come"
+            )
 
 
 class Generated(NamedTuple):
@@ -136,22 +141,23 @@ def generate(
     """
     tokenizer = require_scoring(model, tokenizer, 1)
     rules = rules or Rules()
-    for what, value, good in (
-        ("n_bases", n_bases, n_bases >= 1), ("n_samples", n_samples, n_samples >= 1), ("temperature", temperature, 0 <= temperature < math.inf),
-        ("top_k", top_k, top_k is None or top_k >= 1), ("top_p", top_p, 0 < top_p <= 1),
+    for what, value, good, expected in (
+        ("n_bases", n_bases, n_bases >= 1, "at least 1"), ("n_samples", n_samples, n_samples >= 1, "at least 1"),
+        ("temperature", temperature, 0 <= temperature < math.inf, "a number of at least 0"),
+        ("top_k", top_k, top_k is None or top_k >= 1, "at least 1"), ("top_p", top_p, 0 < top_p <= 1, "above 0 and at most 1"),
     ):  # fmt: skip
         if not good:
-            raise ConfigError(f"{what} is {value}, which is impossible")
+            raise ConfigError(f"{what} is {value}; expected {expected}")
     if rules.template and len(rules.template) != n_bases:
         raise ConfigError(
-            f"the template has {len(rules.template):,} letters for {n_bases:,} bases to generate"
+            f"the template has {len(rules.template):,} letters for {n_bases:,} bases to generate; expected as many"
         )
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise SequenceLengthError(f"prompt {number + 1} is empty; at least one base is needed")
         if len(prompt) + n_bases > model.config.max_seq_len:
             raise SequenceLengthError(
-                f"prompt {number + 1} of {len(prompt):,} bases and {n_bases:,} more are beyond the {model.config.max_seq_len:,} that this model reads"
+                f"prompt {number + 1} of {len(prompt):,} bases and {n_bases:,} more are beyond the {model.config.max_seq_len:,} that this model reads; shorten the prompt or generate fewer"
             )
     choosers = [
         _Chooser(rules, prompt, n_bases, n_samples, temperature, top_k, top_p, np.random.default_rng([seed, number]))
@@ -179,7 +185,7 @@ def _continue(
             of_bases = logits.double().log_softmax(-1)[:, base_ids].cpu().numpy()
             if not np.isfinite(of_bases).all():
                 raise DataError(
-                    "the model answers with NaN: its weights are damaged, or its training diverged"
+                    "the model answers with NaN: its weights are damaged, or its training diverged; use another one"
                 )
             codes[:, i] = chooser.choose(of_bases)
             log_p[:, i] = of_bases[np.arange(n_samples), codes[:, i]]
@@ -209,7 +215,7 @@ class _Chooser:
         low, high = rules.gc
         self.least, self.most = math.ceil(low * n_bases - 1e-9), math.floor(high * n_bases + 1e-9)
         if self.least > self.most:
-            raise ConfigError(f"no number of G and C in {n_bases} bases has a share from {low} to {high}")  # fmt: skip
+            raise ConfigError(f"no number of G and C in {n_bases} bases has a share from {low} to {high}; widen the GC range")  # fmt: skip
 
     def choose(self, log_p: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
         """Return base codes, shape (n,), for log-probabilities of A, C, G, T, shape (n, 4)."""

@@ -13,10 +13,10 @@ from typing import NamedTuple, TextIO
 
 from hyenadna.data.genome import Genome, open_reference
 from hyenadna.data.packing import is_twobit
-from hyenadna.errors import FileFormatError, IntervalError, SequenceError, SequenceLengthError
+from hyenadna.errors import FileFormatError, SequenceError, SequenceLengthError
 from hyenadna.io import input_name, open_text, read_bed, require_input
 from hyenadna.io.fasta import parse_fasta, read_fasta
-from hyenadna.sequence import Interval, parse_region, require_inside, validate_dna
+from hyenadna.sequence import Interval, parse_region, validate_dna
 
 _FASTA_SUFFIXES = (".fa", ".fasta", ".fna", ".ffn", ".fas")
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -174,7 +174,7 @@ def _table(
             number += 1
             if len(fields) != len(header):
                 raise FileFormatError(
-                    f"the row has {len(fields)} fields, the header {len(header)}",
+                    f"the row has {len(fields)} fields, the header {len(header)}; complete it, and quote fields that hold the delimiter",
                     path=path,
                     line=line,
                 )
@@ -182,11 +182,15 @@ def _table(
             yield _checked(name or f"sequence_{number}", fields[letters_at].strip(), path, line)
     except csv.Error as error:
         raise FileFormatError(
-            f"the table is malformed ({error})", path=path, line=skipped + reader.line_num
+            f"the table is malformed ({error}); check its quotes",
+            path=path,
+            line=skipped + reader.line_num,
         ) from error
     if not number:
         raise FileFormatError(
-            "the table has a header but no rows", path=path, line=skipped + reader.line_num
+            "the table has a header but no rows; at least one is needed",
+            path=path,
+            line=skipped + reader.line_num,
         )
 
 
@@ -284,12 +288,7 @@ def read_reference(
     contigs = reference.contigs
     spans = [(text.strip(), parse_region(text, contigs)) for text in regions]
     if bed is not None:
-        for record in read_bed(bed):
-            try:
-                require_inside(record.interval, contigs)
-            except IntervalError as error:
-                raise IntervalError(f"{input_name(bed)}: {error}") from None
-            spans.append((record.name or str(record.interval), record.interval))
+        spans += [(record.name or str(record.interval), record.interval) for record in read_bed(bed, contigs=contigs)]  # fmt: skip
     sequences = (
         NamedSequence(name, reference.sequence(interval), interval) for name, interval in spans
     )

@@ -196,7 +196,7 @@ class _Tally:
         if not math.isfinite(self.total):
             raise DataError(
                 f"the model answers sequence {self.name!r} with {self.total}, which is no likelihood: "
-                "its weights are damaged, or its training diverged"
+                "its weights are damaged, or its training diverged; use another one"
             )
         n_scored: float = self.n_scored
         if n_strands == 2:

@@ -108,13 +108,15 @@ def mutate_region(
     if method not in get_args(Method):
         raise ConfigError(f"method {method!r} is unknown; expected {' or '.join(get_args(Method))}")
     if method == "gradient" and (deletions or radius is not None):
-        raise ConfigError("deletions and a radius need method 'exact'")
+        raise ConfigError(
+            "deletions and a radius are of method 'exact'; leave them out, or choose it"
+        )
     tokenizer = require_scoring(model, tokenizer, batch_size)
     require_inside(interval, reference.contigs)
     interval = Interval(interval.chrom, interval.start, interval.end)
     letters = reference.sequence(interval).upper()
     if not set(letters) & set(_BASES):
-        raise DataError(f"none of the {len(letters):,} bases of {interval.chrom}:{interval.start + 1}-{interval.end} is A, C, G or T")  # fmt: skip
+        raise DataError(f"none of the {len(letters):,} bases of {interval.chrom}:{interval.start + 1}-{interval.end} is A, C, G or T; choose another region")  # fmt: skip
     llr = np.full((len(letters), 4), np.nan)
     deletion = np.full(len(letters), np.nan)
     if method == "gradient":
@@ -221,5 +223,9 @@ def _gradient_effects(
         effects = (steps * slope[0][:, None]).sum(-1).double()
         own = log_p.detach()[:, bases] - log_p.detach().gather(-1, tokens[0, 1:, None])
         effects[1:] += own.double()
+        if not bool(effects.isfinite().all()):
+            raise DataError(
+                "the model answers with NaN or infinity: its weights are damaged, or its training diverged; use another one"
+            )
     found: npt.NDArray[np.float64] = effects.cpu().numpy()
     return found

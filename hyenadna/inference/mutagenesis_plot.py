@@ -8,39 +8,64 @@ from typing import Any
 import numpy as np
 
 from hyenadna.inference.mutagenesis import Mutagenesis
+from hyenadna.inference.plotting import draw
 
-__all__ = ["plot_mutagenesis"]
+__all__ = ["draw_mutagenesis", "plot_mutagenesis"]
 
 _COLOURS = {"A": "#2a7f3f", "C": "#1f5a92", "G": "#c98a00", "T": "#b5483a"}
 
 
 def plot_mutagenesis(found: Mutagenesis, path: Path, *, title: str = "") -> None:
-    """Draw to a PNG or SVG file, by its name.
+    """Draw to a PNG or SVG file, by its name; see `draw_mutagenesis`."""
+    form = path.suffix.lower().removeprefix(".")
+    path.write_bytes(draw_mutagenesis(found, title=title, form=form))
+
+
+def draw_mutagenesis(
+    found: Mutagenesis, *, title: str = "", limit: float = 0.0, line: int = 0, form: str = "png"
+) -> bytes:
+    """Draw a picture.
 
     Above, letters as high as the base is missed (the mean loss of its three substitutions, nats; below the line where they are gains);
-    below, the log-likelihood ratio of each substitution, red where the model finds it less likely.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    below, the log-likelihood ratio of each substitution, red where the model finds it less likely; dots are the bases
+    that are there.
 
+    Parameters
+    ----------
+    found
+        The region.
+    title
+        Above the picture; by default the region.
+    limit
+        LLR at the ends of the colours, nats; by default the largest that occurs.
+    line
+        Leave room for so many bases; by default for those that there are.
+    form
+        ``png`` or ``svg``.
+    """
     length = len(found.letters)
-    figure = Figure(figsize=(min(24.0, max(6.0, 0.14 * length)), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
+    shown = max(line, length)
     start = found.interval.start + 1
-    _draw_letters(logo, found, start)
-    top = max(float(np.nanmax(np.abs(found.llr), initial=0.0)), 1e-9)
-    image = heat.imshow(
-        found.llr.T, aspect="auto", cmap="RdBu", vmin=-top, vmax=top, interpolation="nearest",
-        extent=(start - 0.5, start + length - 0.5, 3.5, -0.5),
-    )  # fmt: skip
-    heat.set_yticks(range(4), list("ACGT"))
-    heat.set_xlabel(f"{found.interval.chrom}, position (1-based)")
-    heat.ticklabel_format(axis="x", useOffset=False, style="plain")
-    logo.set_ylabel("importance, nats")
-    logo.set_title(title or f"{found.interval.chrom}:{start:,}-{found.interval.end:,}", fontsize=10)
-    figure.colorbar(image, ax=heat, label="LLR, nats", pad=0.01)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    top = max(limit or float(np.nanmax(np.abs(found.llr), initial=0.0)), 1e-9)
+
+    def paint(figure: Any) -> None:
+        logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
+        _draw_letters(logo, found, start)
+        image = heat.imshow(
+            found.llr.T, aspect="auto", cmap="RdBu", vmin=-top, vmax=top, interpolation="nearest",
+            extent=(start - 0.5, start + length - 0.5, 3.5, -0.5),
+        )  # fmt: skip
+        own = [(start + i, "ACGT".index(b)) for i, b in enumerate(found.letters) if b in "ACGT"]
+        heat.scatter(*zip(*own, strict=True), s=4, color="#444444", linewidths=0)
+        heat.set_xlim(start - 0.5, start + shown - 0.5)
+        heat.set_yticks(range(4), list("ACGT"))
+        heat.set_xlabel(f"{found.interval.chrom}, position (1-based)")
+        heat.ticklabel_format(axis="x", useOffset=False, style="plain")
+        logo.set_ylabel("importance, nats")
+        logo.set_title(title or f"{found.interval.chrom}:{start:,}-{found.interval.end:,}")
+        figure.colorbar(image, ax=heat, label="LLR, nats", pad=0.01)
+
+    return draw((min(24.0, max(6.0, 0.14 * shown)), 3.6), paint, form)
 
 
 def _draw_letters(axes: Any, found: Mutagenesis, start: int) -> None:

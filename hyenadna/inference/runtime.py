@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +91,8 @@ def choose_device(name: str = "auto") -> torch.device:
     Parameters
     ----------
     name
-        ``"auto"`` (the first GPU where there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ….
+        ``"auto"`` (a GPU where there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …. Without a number it is the first GPU, or that of the
+        process where torchrun has started several.
 
     Raises
     ------
@@ -99,6 +101,9 @@ def choose_device(name: str = "auto") -> torch.device:
     BackendUnavailableError
         The device is not there.
     """
+    local = os.environ.get("LOCAL_RANK", "")
+    if local.isdigit() and torch.cuda.is_available():
+        torch.cuda.set_device(int(local) % torch.cuda.device_count())
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -25,7 +25,7 @@ from hyenadna.models import HyenaForCausalLM
 from hyenadna.sequence import Interval, require_inside
 from hyenadna.tokenizers import CharacterTokenizer
 
-__all__ = ["TrackBlock", "resolve_context", "score_tracks"]
+__all__ = ["TrackBlock", "cut_blocks", "resolve_context", "score_tracks"]
 
 Values = npt.NDArray[np.float32]
 
@@ -65,6 +65,14 @@ def resolve_context(max_seq_len: int, window: int | None, context: int | None) -
             f"context is {context:,}; expected 1 to {window - 1:,}, less than the window of {window:,}"
         )
     return window, context
+
+
+def cut_blocks(intervals: Iterable[Interval], window: int, context: int) -> Iterator[Interval]:
+    """Yield the blocks that are predicted at once; a block alone is itself again."""
+    for interval in intervals:
+        for start in range(interval.start, interval.end, window - context):
+            end = min(start + window - context, interval.end)
+            yield Interval(interval.chrom, start, end)
 
 
 def score_tracks(
@@ -149,18 +157,16 @@ class _Run:
         self, intervals: Iterable[Interval], at_once: int, progress: Callable[[int], None] | None
     ) -> Iterator[TrackBlock]:
         """Yield blocks, some windows at a time."""
-        spans = (block for interval in intervals for block in self._cut(interval))
+        spans = cut_blocks(map(self._inside, intervals), self.window, self.context)
         while batch := list(itertools.islice(spans, at_once)):
             for block in self._score(batch):
                 if progress is not None:
                     progress(len(block.interval))
                 yield block
 
-    def _cut(self, interval: Interval) -> Iterator[Interval]:
+    def _inside(self, interval: Interval) -> Interval:
         require_inside(interval, self.reference.contigs)
-        step = self.window - self.context
-        for start in range(interval.start, interval.end, step):
-            yield Interval(interval.chrom, start, min(start + step, interval.end))
+        return interval
 
     def _score(self, blocks: Sequence[Interval]) -> Iterator[TrackBlock]:
         pieces: list[Piece] = []
@@ -185,7 +191,7 @@ class _Run:
                 log_p, entropy = (_mean_known(*pair) for pair in ((log_p, other[0]), (entropy, other[1])))  # fmt: skip
             if not (np.isfinite(entropy) | np.isnan(entropy)).all() or np.isinf(log_p).any():
                 raise DataError(
-                    f"the model answers {block} with infinity: its weights are damaged, or its training diverged"
+                    f"the model answers {block} with infinity: its weights are damaged, or its training diverged; use another one"
                 )
             yield TrackBlock(block, log_p, entropy)
 
@@ -203,7 +209,7 @@ class _Run:
             entropy = -(of_bases.exp() * of_bases).sum(-1)
             if bool(entropy.isnan().any()):
                 raise DataError(
-                    "the model answers with NaN: its weights are damaged, or its training diverged"
+                    "the model answers with NaN: its weights are damaged, or its training diverged; use another one"
                 )
             rows = [np.pad(t.cpu().numpy(), ((0, 0), (1, 0)), constant_values=math.nan) for t in (log_p, entropy)]  # fmt: skip
         results = []

@@ -425,7 +425,7 @@ class _Scorer:
         if not math.isfinite(score.llr + score.embedding_distance):
             raise DataError(
                 f"the model answers variant {_shown(variant)} with {score.llr}, which is no log-likelihood ratio: "
-                "its weights are damaged, or its training diverged"
+                "its weights are damaged, or its training diverged; use another one"
             )
         return score
 

@@ -11,7 +11,8 @@ from hyenadna.io.fasta import FastaFile, FastaRecord, read_fasta
 from hyenadna.io.genbank import GenBankRecord, read_genbank
 from hyenadna.io.gff import Feature, read_gff, write_gff
 from hyenadna.io.streams import compression, input_name, open_bytes, open_text, require_input
-from hyenadna.io.vcf import VariantRecord, open_variants, open_vcf_output
+from hyenadna.io.vcf import VariantRecord, open_variants
+from hyenadna.io.vcf_output import open_vcf_output
 
 __all__ = [
     "BedRecord",

@@ -8,6 +8,7 @@ directly. Reading is in `hyenadna.io.streams`.
 from __future__ import annotations
 
 import errno
+import glob
 import gzip
 import io
 import os
@@ -36,6 +37,7 @@ _NO_ROOM_WORDS = {
 # torch's zip writer says only that it could not write, or that its file is shorter than it thought.
 _TORCH_WORDS = ("writ", "inline_container")
 _DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+_NAME = 50  # characters of a target's name that its temporary one has
 _FULL = 1 << 20  # bytes; with less than this free, a writer's unexplained failure is a full disk
 
 
@@ -138,13 +140,21 @@ def atomic_path(
             yield target
         return
     # 50 characters: at most 200 bytes of UTF-8, so that the longest legal name still fits the 255 of a file system
-    temporary = target.with_name(f".partial-{secrets.token_hex(4)}-{target.name[-50:]}")
+    temporary = target.with_name(f".partial-{secrets.token_hex(4)}-{target.name[-_NAME:]}")
     try:
         with output_errors(target, inside=temporary):
             yield temporary
             _commit(temporary, target, force=force)
     finally:
         _discard(temporary)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files of writers that were killed; for callers who know that nobody is writing the output now."""
+    target = Path(path).expanduser()
+    if len(target.name) <= _NAME:  # longer names could be another output's
+        for file in target.parent.glob(f".partial-????????-{glob.escape(target.name)}"):
+            _discard(file)
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hyenadna.errors import FileFormatError
+from hyenadna.errors import FileFormatError, IntervalError
 from hyenadna.io.atomic import open_output
 from hyenadna.io.streams import input_name, open_text, require_input
-from hyenadna.sequence import Interval
+from hyenadna.sequence import Interval, require_inside
 
 _START_NAMES = frozenset({"start", "chromstart", "begin"})
 _MAX_DIGITS = 18  # what a signed 64-bit number holds
@@ -38,7 +38,9 @@ class BedRecord(NamedTuple):
     summit: int | None = None
 
 
-def read_bed(path: str | os.PathLike[str]) -> Iterator[BedRecord]:
+def read_bed(
+    path: str | os.PathLike[str], *, contigs: Mapping[str, int] | None = None
+) -> Iterator[BedRecord]:
     """Read the spans of a BED file one after the other.
 
     Columns are separated by tabs, or by blanks in a line without tabs. Comments (``#``), ``track`` and ``browser`` lines, blank
@@ -48,6 +50,8 @@ def read_bed(path: str | os.PathLike[str]) -> Iterator[BedRecord]:
     ----------
     path
         Plain, gzip or bgzip; any line ends; ``-`` reads standard input. A name that ends with ``.narrowPeak`` (``.gz``) is that format.
+    contigs
+        Length of each contig that a span may lie in; None takes any.
 
     Returns
     -------
@@ -59,11 +63,13 @@ def read_bed(path: str | os.PathLike[str]) -> Iterator[BedRecord]:
     FileFormatError
         The input is missing, empty or truncated; or a line has fewer than three columns, a start or end that is no whole
         number of at least 0, an end not beyond the start, a score that is no number, or an unknown strand.
+    IntervalError
+        A span is not inside one of the `contigs`.
     """
-    return _records(require_input(path))
+    return _records(require_input(path), contigs)
 
 
-def _records(source: Path) -> Iterator[BedRecord]:
+def _records(source: Path, contigs: Mapping[str, int] | None) -> Iterator[BedRecord]:
     name = input_name(source)
     narrow_peak = name.lower().removesuffix(".gz").endswith(".narrowpeak")
     number, found = 0, False
@@ -78,7 +84,15 @@ def _records(source: Path) -> Iterator[BedRecord]:
             if not found and len(fields) > 2 and fields[1].strip().lower() in _START_NAMES:
                 continue
             found = True
-            yield _record(fields, name, number, narrow_peak=narrow_peak)
+            record = _record(fields, name, number, narrow_peak=narrow_peak)
+            if contigs is not None:
+                try:
+                    require_inside(record.interval, contigs)
+                except IntervalError as error:
+                    raise IntervalError(
+                        f"{name}:{number}: {error}; give the genome that the file was made for, or correct the line"
+                    ) from None
+            yield record
     if not found:
         raise FileFormatError(
             "the file holds no interval; expected BED", path=name, line=number or None

@@ -71,7 +71,9 @@ def require_input(path: str | os.PathLike[str]) -> Path:
     if stat.S_ISDIR(status.st_mode):
         raise FileFormatError("this is a folder, but a file is needed", path=source)
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
-        raise FileFormatError("the file is empty", path=source)
+        raise FileFormatError(
+            "the file is empty; check the command that should have filled it", path=source
+        )
     if not os.access(source, os.R_OK):
         raise FileFormatError("you have no permission to read this file", path=source)
     return source
@@ -170,7 +172,9 @@ class _Raw:
         self.tail = b""
         self._name = name
         if not self.head:
-            raise FileFormatError("the file is empty", path=name)
+            raise FileFormatError(
+                "the file is empty; check the command that should have filled it", path=name
+            )
 
     def read(self, size: int = -1) -> bytes:
         if self._pending:

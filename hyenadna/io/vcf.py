@@ -1,25 +1,23 @@
-"""Variants in and out: VCF and BCF through pysam (htslib), and lists of variant text.
+"""Variants in: VCF and BCF through pysam (htslib), and lists of variant text; and what is added to headers and records.
 
 Every input becomes `VariantRecord` values, each with its VCF line, so that what this package adds is one more INFO entry in a line
-that otherwise stays as htslib prints it. Output is VCF; ``.vcf.gz`` is written as bgzip with a tabix index beside it.
+that otherwise stays as htslib prints it. Writing is in `hyenadna.io.vcf_output`.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hyenadna.errors import BackendUnavailableError, FileFormatError, IntervalError
-from hyenadna.io.atomic import atomic_path, check_output, open_output, output_errors
+from hyenadna.io.atomic import output_errors
 from hyenadna.io.streams import compression, input_name, open_bytes, open_text, require_input
 from hyenadna.sequence import Variant
 
-_BGZIP_SUFFIXES = (".gz", ".bgz")
-_TABIX_LIMIT = 1 << 29  # a .tbi index knows no position beyond
 _VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 
 
@@ -130,7 +128,10 @@ def _text_records(source: Path, name: str) -> Iterator[VariantRecord]:
                 try:
                     yield variant_record(Variant.parse(line))
                 except IntervalError as error:
-                    raise FileFormatError(str(error), path=name, line=number) from None
+                    hint = ""
+                    if line.count("\t") >= 7:
+                        hint = "; this looks like VCF without its header, whose lines ##fileformat=VCFv4.2 and #CHROM… come first"
+                    raise FileFormatError(f"{error}{hint}", path=name, line=number) from None
     if not found:
         raise FileFormatError(
             "the file holds no variant; expected VCF, BCF or variant text such as chr22:1024:A>C",
@@ -181,7 +182,7 @@ def _vcf_records(
 
 @contextmanager
 def _bcf(source: Path, name: str) -> Iterator[VariantInput]:
-    with _htslib(source, name) as file:
+    with _htslib(source, name, bcf=True) as file:
         yield VariantInput(str(file.header).splitlines(), _bcf_records(file, name))
 
 
@@ -204,15 +205,17 @@ def _record(found: Any, line: str) -> VariantRecord:
 
 
 @contextmanager
-def _htslib(source: Path, name: str) -> Iterator[Any]:
-    pysam = _pysam()
+def _htslib(source: Path, name: str, *, bcf: bool = False) -> Iterator[Any]:
+    pysam = require_pysam()
     verbosity = pysam.set_verbosity(0)  # it would write to standard error by itself
     try:
         try:
             file = pysam.VariantFile(os.fspath(source))
         except (OSError, ValueError) as error:
             raise FileFormatError(
-                "the VCF header is malformed; expected ## lines and then #CHROM POS ID REF ALT QUAL FILTER INFO",
+                "the BCF header is damaged or truncated; copy or download the file again"
+                if bcf
+                else "the VCF header is malformed; expected ## lines and then #CHROM POS ID REF ALT QUAL FILTER INFO",
                 path=name,
             ) from error
         with file:
@@ -275,100 +278,26 @@ def with_info(line: str, entries: Mapping[str, str], *, replaced: Iterable[str])
     return "\t".join(columns)
 
 
-def check_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Check that a VCF, and its index where it will have one, can be written.
+def info_values(line: str) -> dict[str, str]:
+    r"""Return the INFO entries of a record's line that have a value.
+
+    Examples
+    --------
+    >>> info_values("1\t5\t.\tA\tC\t.\t.\tAC=1;DB;X=2")
+    {'AC': '1', 'X': '2'}
+    """
+    entries = (entry.partition("=") for entry in line.split("\t", 8)[7].split(";"))
+    return {key: value for key, equals, value in entries if equals}
+
+
+def require_pysam() -> Any:
+    """Return pysam.
 
     Raises
     ------
-    OutputError
-        As `check_output`.
     BackendUnavailableError
-        bgzip is needed, and pysam is not installed.
+        It is not installed.
     """
-    check_output(path, force=force, folder=False)
-    if os.fspath(path).endswith(_BGZIP_SUFFIXES):
-        check_output(f"{os.fspath(path)}.tbi", force=force, folder=False)
-        _pysam()
-
-
-class VcfWriter:
-    """Writes lines of VCF, and watches whether they can be indexed.
-
-    Parameters
-    ----------
-    write
-        Takes text.
-    """
-
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
-        self._seen: set[str] = set()
-        self._last = ("", -2)
-        #: Why a tabix index is impossible, empty where it is possible or not wanted.
-        self.not_indexed = ""
-
-    def header(self, lines: Iterable[str]) -> None:
-        """Write the lines of the header."""
-        for line in lines:
-            self._write(line + "\n")
-
-    def record(self, record: VariantRecord, line: str) -> None:
-        """Write a record's line."""
-        chrom, start = self._last
-        if record.chrom != chrom:
-            if record.chrom in self._seen:
-                self.not_indexed = "the records are not sorted by contig and position"
-            self._seen.add(record.chrom)
-        elif record.start < start:
-            self.not_indexed = "the records are not sorted by contig and position"
-        if record.start + len(record.ref) > _TABIX_LIMIT:
-            self.not_indexed = f"a position is beyond {_TABIX_LIMIT:,}, the limit of .tbi"
-        self._last = (record.chrom, record.start)
-        self._write(line + "\n")
-
-
-@contextmanager
-def open_vcf_output(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[VcfWriter]:
-    """Open a VCF that appears under its name only when it is complete.
-
-    Parameters
-    ----------
-    path
-        ``.gz`` and ``.bgz`` become bgzip with the index ``….tbi`` beside them, unless the writer then says why there is none
-        (`not_indexed`); everything else is text; ``-`` is standard output.
-    force
-        Whether existing files may be overwritten.
-
-    Raises
-    ------
-    OutputError
-        As `open_output`.
-    BackendUnavailableError
-        bgzip is needed, and pysam is not installed.
-    """
-    if not os.fspath(path).endswith(_BGZIP_SUFFIXES):
-        with open_output(path, force=force) as out:
-            writer = VcfWriter(out.write)
-            yield writer
-            writer.not_indexed = ""  # text never has an index
-        return
-    pysam = _pysam()
-    with ExitStack() as stack:
-        temporary = stack.enter_context(atomic_path(path, force=force, folder=False))
-        with pysam.BGZFile(os.fspath(temporary), "wb") as out:
-            writer = VcfWriter(lambda text: out.write(text.encode()))
-            yield writer
-        place = f"{os.fspath(path)}.tbi"
-        if writer.not_indexed:
-            Path(place).expanduser().unlink(missing_ok=True)  # that of an overwritten file
-        else:
-            index = stack.enter_context(atomic_path(place, force=force, folder=False))
-            pysam.tabix_index(
-                os.fspath(temporary), preset="vcf", index=os.fspath(index), keep_original=True
-            )
-
-
-def _pysam() -> Any:
     try:
         import pysam
     except ImportError as error:

@@ -217,7 +217,7 @@ def _locate(source: str | Path, config: str | Path | None) -> tuple[Path, Path]:
     config_file = Path(config).expanduser() if config is not None else weights.parent / CONFIG_FILE
     if not config_file.is_file():
         raise CheckpointError(
-            f"{config_file} is missing: the weights alone do not say the model's shape; pass config=FILE"
+            f"{config_file} is missing: the weights alone do not say the model's shape; put the model's config.json beside them, or pass config=FILE in Python"
         )
     return weights, config_file
 
@@ -242,7 +242,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
+        raise CheckpointError(
+            f"{path} is not readable as JSON: {error}; copy or download it again"
+        ) from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{path} holds no JSON object")
     return settings

@@ -141,8 +141,8 @@ class HyenaForCausalLM(HyenaModel):
     def _build(cls, found: ModelFolder) -> HyenaForCausalLM:
         if found.head is not None:
             raise CheckpointError(
-                f"{found.source} holds a sequence classifier, not a language model; load it with "
-                "HyenaForSequenceClassification.from_pretrained"
+                f"{found.source} holds a sequence classifier, not a language model; give one (embed and evaluate take "
+                "classifiers, too), or load it in Python with HyenaForSequenceClassification.from_pretrained"
             )
         model = cls(found.config)
         found.load_into(model)

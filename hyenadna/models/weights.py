@@ -85,7 +85,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         Exception
     ) as error:  # damaged files raise from every layer of zip, pickle, torch and safetensors
         raise CheckpointError(
-            f"{path} is no readable weights file ({type(error).__name__}: {error})"
+            f"{path} is no readable weights file ({type(error).__name__}: {error}); copy or download it again"
         ) from error
     state = found.get("state_dict", found) if isinstance(found, dict) else None
     if not isinstance(state, dict):

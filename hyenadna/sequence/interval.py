@@ -107,6 +107,8 @@ def parse_region(text: str, contigs: Mapping[str, int]) -> Interval:
         The text is malformed, the contig unknown, or the region leaves the contig.
     """
     text = text.strip()
+    if not text:
+        raise _malformed(text)
     chrom, colon, span = text.rpartition(":")
     if text in contigs or not colon:
         _require_contig(text, contigs)
@@ -122,7 +124,7 @@ def parse_region(text: str, contigs: Mapping[str, int]) -> Interval:
     if interval.end > length:
         raise IntervalError(
             f"region {text!r} ends at {interval.end:,}, beyond contig {chrom!r} "
-            f"of {length:,} bases (positions are 1-based inclusive)"
+            f"of {length:,} bases (positions are 1-based inclusive); {chrom}:{interval.start + 1}- runs to the contig's end"
         )
     return interval
 
@@ -162,7 +164,8 @@ def _require_contig(chrom: str, contigs: Mapping[str, int]) -> None:
     if chrom in contigs:
         return
     other = chrom[3:] if chrom.startswith("chr") else f"chr{chrom}"
-    near = [other] if other in contigs else difflib.get_close_matches(chrom, list(contigs), 3)
+    near = [name for name in contigs if name == other or name.lower() == chrom.lower()]
+    near = near or difflib.get_close_matches(chrom, list(contigs), 3)
     known = ", ".join(near or list(contigs)[:5]) + ("" if near or len(contigs) <= 5 else ", …")
     raise IntervalError(
         f"contig {chrom!r} is not in the genome ({'did you mean' if near else 'it has'} {known})"

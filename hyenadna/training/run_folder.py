@@ -206,8 +206,13 @@ def environment() -> dict[str, Any]:
             **{name: _version(name) for name in ("hyenadna", "torch", "lightning", "numpy")},
         },
         "commit": git_commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command_words(),
     }
+
+
+def command_words() -> list[str]:
+    """Return the command that runs, without ``--resume``: a resumed run leaves the same files as one that was never broken off."""
+    return [Path(sys.argv[0]).name, *(word for word in sys.argv[1:] if word != "--resume")]
 
 
 def _version(package: str) -> str | None:

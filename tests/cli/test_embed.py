@@ -14,6 +14,7 @@ import torch
 from hyenadna import HyenaConfig, HyenaForCausalLM
 from hyenadna.cli import main
 from hyenadna.inference.embeddings import embed_sequences
+from hyenadna.io.vectors import count_vectors
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,22 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     assert said in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.zarr"])
+def test_rows_are_appended(files: dict[str, Path], tmp_path: Path, capsys: Any, name: str) -> None:
+    pytest.importorskip({"x.h5": "h5py", "x.zarr": "zarr"}[name])
+    out = tmp_path / name
+    words = ["-f", str(files["genome.fa"]), "-o", str(out), "--append"]
+    for region in ("chr1:1-50", "chr1:51-90"):
+        assert _embed(files, *words, "-r", region) == 0
+    assert count_vectors(out) == 2
+    assert _embed(files, *words, "-r", "chr1:1-9", "--pooling", "max") == 2
+    assert "pooling mean, these with max" in capsys.readouterr().err
+    assert _embed(files, *words, "-r", "chr1:1-9", "--force") == 2
+    assert _embed(files, *words[:-1], "-r", "chr1:1-9") == 2
+    assert "--force" in capsys.readouterr().err
+    assert count_vectors(out) == 2
+    assert _embed(files, *words[:-1], "-r", "chr1:1-9", "--force") == 0
+    assert count_vectors(out) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [name]

@@ -48,7 +48,7 @@ def test_table_picture_and_arrays_say_the_same(model: str, tmp_path: Path) -> No
         (["-r", "chr99:1-5"], "chr99"),
         (["-r", "chrI:1-9", "--plot", "x.pdf"], ".png or .svg"),
         (["-r", "chrI:1-9", "--method", "fast"], "exact or gradient"),
-        (["-r", "chrI:1-9", "--method", "gradient", "--deletions"], "need method 'exact'"),
+        (["-r", "chrI:1-9", "--method", "gradient", "--deletions"], "are of method 'exact'"),
         (["-r", "chrI:1-9", "--window", "99"], "4 to 66"),
         (["-r", "chrI:1-9", "--dtype", "int8"], "fp32 or bf16"),
         (["-r", "chrI:1-9", "--batch-size", "0"], "auto or a number"),

@@ -31,6 +31,11 @@ HEADER = """##fileformat=VCFv4.2
 #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1
 """
 # The toy genome: chrA is ACGTTGCAAC repeated, then N, then soft-masked; chrB is GGCATTTACG repeated.
+DECLARED = [
+    "##contig=<ID=B,length=400>", "##contig=<ID=chrC,length=400>", '##FILTER=<ID=q10,Description="Low quality">',
+    '##INFO=<ID=DB,Number=0,Type=Flag,Description="In a database">', '##INFO=<ID=END,Number=1,Type=Integer,Description="Last position">',
+    '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">',
+]  # fmt: skip
 BODY = """chrA\t101\trs1\tA\tC,*,G\t99.123456789\tPASS\tAF=0.123456789,0.1,0.2\tGT\t0/1
 chrA\t105\t.\tTGCAA\tT\t.\tq10\tDB\tGT\t0/1
 chrA\t111\t.\tA\tATTT,AC,<DEL>\t.\t.\t.\tGT\t./.
@@ -130,6 +135,23 @@ def test_every_record_comes_out_in_order_with_scores_or_reasons(
                 numbers = record.info.get(key, (None,) * n_alts)
                 assert [n is None for n in numbers] == [r is not None for r in reasons]
     assert [records[4].info[key] for key in FLOATS] == [(0.0,)] * 5  # ref = alt
+
+
+def test_bcf_holds_what_the_vcf_does(model: str, genome: str, vcf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    argv = ["vep", "-m", model, "-f", genome, "-i", vcf, "-q", "-o"]
+    out = tmp_path / "out.bcf"
+    assert main([*argv, str(out)]) == 2
+    assert "does not declare its FORMAT 'GT'; declare it" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.vcf", "toy.fa"]
+    Path(vcf).write_text("\n".join([*HEADER.splitlines()[:3], *DECLARED, HEADER.splitlines()[-1], BODY]))  # fmt: skip
+    assert main([*argv, str(out)]) == 0
+    assert main([*argv, str(tmp_path / "out.vcf")]) == 0
+    assert (tmp_path / "out.bcf.csi").exists()
+    with pysam.VariantFile(str(out)) as one, pysam.VariantFile(str(tmp_path / "out.vcf")) as other:
+        pairs = [(dict(a.info), dict(b.info)) for a, b in zip(one, other, strict=True)]
+    assert len(pairs) == 9
+    for a, b in pairs:
+        assert repr(a) == repr(b)
 
 
 def test_nothing_else_in_a_record_changes(
@@ -354,7 +376,6 @@ MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "stop at a mismatch": ("chrA:101:G>C\n", ["--on-error", "stop"], "--on-error skip would go on"),
     "--on-error": (LINE, ["--on-error", "ignore"], "--on-error 'ignore' is unknown; expected skip or stop"),
     "--format": (LINE, ["--format", "bed"], "--format 'bed' is unknown; expected vcf or tsv"),
-    "BCF out": (LINE, ["-o", "{folder}/out.bcf"], "BCF is not written; write"),
     "unknown format": (LINE, ["-o", "{folder}/out.parquet"], "add --format vcf or tsv"),
     "output folder": (LINE, ["-o", "{folder}/none/out.vcf"], "does not exist"),
     "output is input": (LINE, ["-o", "{folder}/in", "--format", "tsv", "--force"], "is an input of this command"),
@@ -415,7 +436,7 @@ def test_a_failure_on_the_way_leaves_no_file(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("name", ["out.vcf.gz", "out.tsv"])
-def test_an_interrupted_run_leaves_no_file(
+def test_an_interrupted_run_leaves_no_output_but_its_finished_work(
     model: str, genome: str, tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / "in.vcf"
@@ -429,7 +450,7 @@ def test_an_interrupted_run_leaves_no_file(
         assert list(tmp_path.glob(".partial-*")), "nothing had been written when it was interrupted"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.vcf", "toy.fa"]
+    assert {p.name for p in tmp_path.iterdir()} - {f"{name}.partial"} == {"in.vcf", "toy.fa"}
 
 
 def test_real_variants(test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,8 +184,8 @@ def test_impossible_regions_are_refused_before_any_is_read(
 
 def test_bed_intervals_are_checked_against_the_genome(tmp_path: Path, toy_fasta: Path) -> None:
     for text, message in (
-        ("chrC\t0\t5\n", "a.bed: contig 'chrC'"),
-        ("chrA\t590\t601\n", "a.bed: region .* ends beyond"),
+        ("chrC\t0\t5\n", "a.bed:1: contig 'chrC'"),
+        ("chrA\t590\t601\n", "a.bed:1: region .* ends beyond"),
     ):
         with pytest.raises(IntervalError, match=message):
             read_reference(toy_fasta, bed=_write(tmp_path, "a.bed", text))

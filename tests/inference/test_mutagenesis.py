@@ -114,8 +114,8 @@ def test_the_model_is_left_as_it_was(model: HyenaForCausalLM, genome: Genome) ->
     ("settings", "words"),
     [
         ({"method": "guess"}, "exact or gradient"),
-        ({"method": "gradient", "deletions": True}, "need method 'exact'"),
-        ({"method": "gradient", "radius": 3}, "need method 'exact'"),
+        ({"method": "gradient", "deletions": True}, "are of method 'exact'"),
+        ({"method": "gradient", "radius": 3}, "are of method 'exact'"),
         ({"window": 200}, "4 to 130"),
     ],
 )

@@ -18,6 +18,7 @@ import pytest
 
 from hyenadna.errors import DataError, OutputError
 from hyenadna.io import atomic_path, check_output, open_output, output_errors
+from hyenadna.io.atomic import remove_leftovers
 
 
 def names(folder: Path) -> list[str]:
@@ -398,3 +399,11 @@ def test_standard_output_is_flushed_and_left_open(monkeypatch: pytest.MonkeyPatc
     assert not sys.stdout.closed
     with pytest.raises(ValueError, match="standard output"), atomic_path("-"):
         pass
+
+
+def test_leftovers_of_one_output_are_removed(tmp_path: Path) -> None:
+    ours, other, own = (tmp_path / n for n in (".partial-0123abcd-a[1].tsv", ".partial-0123abcd-ba[1].tsv", "a[1].tsv"))  # fmt: skip
+    for path in (ours, other, own):
+        path.write_text("x")
+    remove_leftovers(tmp_path / "a[1].tsv")
+    assert sorted(tmp_path.iterdir()) == sorted([other, own])

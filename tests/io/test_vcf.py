@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,12 @@ from hyenadna.errors import BackendUnavailableError, FileFormatError, OutputErro
 from hyenadna.io.vcf import (
     InfoField,
     VariantRecord,
-    check_vcf_output,
     extended_header,
     new_header,
     open_variants,
-    open_vcf_output,
     with_info,
 )
+from hyenadna.io.vcf_output import check_vcf_output, open_vcf_output
 
 pysam = pytest.importorskip("pysam", reason="pysam is not installed: VCF is left out")
 
@@ -251,7 +251,43 @@ def test_an_empty_vcf_is_written(tmp_path: Path) -> None:
         assert list(found) == []
 
 
-@pytest.mark.parametrize("name", ["out.vcf", "out.vcf.gz"])
+def test_bcf_has_an_index_that_works(tmp_path: Path) -> None:
+    path = tmp_path / "out.bcf"
+    assert _save(path, _records(("1", 5), ("1", 900), ("2", 3))) == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.bcf", "out.bcf.csi"]
+    with pysam.VariantFile(str(path)) as found:
+        assert found.format == "BCF"
+        assert [r.info["X"] for r in found] == [(1.5,)] * 3
+        assert [r.pos for r in found.fetch("1", 100, 1000)] == [901]
+    assert "not sorted" in _save(path, _records(("1", 5), ("1", 4)), force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.bcf"]
+    header, records = _read(path)
+    assert header
+    assert [record.start for record in records] == [5, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            ("1\t", "3\t"),
+            "3:6 cannot be written as BCF: the header does not declare its contig '3'",
+        ),
+        (("X=1.5", "Y=1"), "INFO 'Y'"),
+        (("\t.\t.\tX", "\t.\tq10\tX"), "FILTER 'q10'"),
+        (("X=1.5", "X=1.5\tGT:DP\t0/1:3"), "FORMAT 'GT'"),
+    ],
+)
+def test_bcf_needs_declarations(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    (record,) = _records(("1", 5))
+    line = record.line.replace(*change, 1)
+    wrong = record._replace(chrom=line.partition("\t")[0], line=line)
+    with pytest.raises(OutputError, match=f"{re.escape(said)}; declare it, or write .vcf.gz"):
+        _save(tmp_path / "out.bcf", [record, wrong])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["out.vcf", "out.vcf.gz", "out.bcf"])
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, name: str) -> None:
     def interrupted() -> None:
         with open_vcf_output(tmp_path / name) as out:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyenadna.errors import BackendUnavailableError, ConfigError, OutputError
-from hyenadna.io import vectors
-from hyenadna.io.vectors import open_vectors, vector_format
+from hyenadna.errors import BackendUnavailableError, ConfigError, FileFormatError, OutputError
+from hyenadna.io import growing_vectors, vector_writers
+from hyenadna.io.vectors import count_vectors, open_vectors, vector_format
 from hyenadna.sequence import Interval
 
 h5py = pytest.importorskip("h5py")
@@ -46,21 +46,30 @@ def _read(path: Path) -> dict[str, Any]:
         columns = {name: table[name].to_numpy() for name in table.column_names}
         columns["embedding"] = np.stack(columns["embedding"])
         columns["provenance"] = table.schema.metadata[b"provenance"].decode()
+    elif path.suffix == ".zarr":
+        group = pytest.importorskip("zarr", reason="zarr is not installed").open_group(path, mode="r")  # fmt: skip
+        columns = {name: array[:] for name, array in group.arrays()}
+        columns["provenance"] = group.attrs["provenance"]
+        columns["appended"] = group.attrs.get("appended", "[]")
     else:
         with h5py.File(path) as file:
             columns = {name: file[name][:] for name in file}
             for name in ("name", "chrom", "strand"):
                 columns[name] = file[name].asstr()[:]
             columns["provenance"] = file.attrs["provenance"]
+            columns["appended"] = file.attrs.get("appended", "[]")
     return columns
 
 
 @pytest.mark.parametrize("times", [1, 700])
-@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".h5"])
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".h5", ".zarr"])
 def test_rows_are_read_back(
     tmp_path: Path, suffix: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "_ROWS_AT_ONCE", 256)
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="zarr is not installed")
+    for module in (vector_writers, growing_vectors):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 256)
     path = tmp_path / f"x{suffix}"
     written = _write(path, per_base=False, times=times)
     found = _read(path)
@@ -115,3 +124,88 @@ def test_formats_are_told_by_the_name_or_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(BackendUnavailableError, match="pip install pyarrow"):
         vector_format("a.parquet", per_base=False)
+
+
+GROWING = [".h5", ".zarr"]
+MADE = {"weights_sha256": "abc", "settings": {"pooling": "mean", "device": "cpu"}, "input": {"fasta": "a.fa"}}  # fmt: skip
+
+
+def _add(path: Path, value: float, *, per_base: bool = False, width: int = WIDTH, made: dict[str, Any] = MADE, broken: bool = False, **how: Any) -> None:  # fmt: skip
+    if path.suffix == ".zarr":
+        pytest.importorskip("zarr", reason="zarr is not installed")
+    with open_vectors(path, width=width, per_base=per_base, provenance=made, **how) as out:
+        for name, length, interval in ROWS:
+            shape = (length, width) if per_base else (width,)
+            out.add(name, length, interval, np.full(shape, value, np.float32))
+        if broken:
+            out.add("short", 1, None, np.zeros(width - 1, np.float32))
+
+
+@pytest.mark.parametrize("suffix", GROWING)
+@pytest.mark.parametrize("per_base", [False, True])
+def test_rows_are_appended(tmp_path: Path, suffix: str, per_base: bool) -> None:
+    path = tmp_path / f"x{suffix}"
+    for value in (1, 2, 3):  # the first begins the file
+        device = {"settings": MADE["settings"] | {"device": f"cuda:{value}"}}
+        _add(path, value, per_base=per_base, made=MADE | device, append=True)
+    found = _read(path)
+    rows = sum(length for _, length, _ in ROWS) if per_base else len(ROWS)
+    assert found["embedding"][:, 0].tolist() == [1] * rows + [2] * rows + [3] * rows
+    assert found["name"].tolist() == [name for name, _, _ in ROWS] * 3
+    if per_base:
+        assert found["offset"].tolist() == [0, 3, 5, 9, 12, 14, 18, 21, 23, 27]
+    assert json.loads(found["appended"]) == [{"input": MADE["input"]}] * 2
+    assert count_vectors(path) == 3 * rows
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", GROWING)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"width": 4}, "components of a vector 5, these with 4"),
+        ({"per_base": True}, "one row a base False, these with True"),
+        ({"made": MADE | {"weights_sha256": "abd"}}, "weights abc, these with abd"),
+        ({"made": MADE | {"settings": {"pooling": "max"}}}, "pooling mean, these with max"),
+    ],
+)
+def test_rows_of_another_kind_are_not_appended(tmp_path: Path, suffix: str, change: dict[str, Any], said: str) -> None:  # fmt: skip
+    path = tmp_path / f"x{suffix}"
+    _add(path, 1)
+    with pytest.raises(ConfigError, match=said):
+        _add(path, 2, append=True, **change)
+    assert _read(path)["embedding"][:, 0].tolist() == [1, 1, 1]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", GROWING)
+def test_failure_leaves_the_rows_that_were_there(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    _add(path, 1)
+    for how in ({"append": True}, {"force": True}):
+        with pytest.raises(ValueError, match="reshape"):
+            _add(path, 2, broken=True, **how)
+        assert _read(path)["embedding"][:, 0].tolist() == [1, 1, 1]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    _add(path, 5, force=True)
+    assert _read(path)["embedding"][:, 0].tolist() == [5, 5, 5]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_only_own_files_are_appended_to(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_text("no")
+    with pytest.raises(FileFormatError, match="no HDF5 file"):
+        count_vectors(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        file["other"] = 1
+    with pytest.raises(FileFormatError, match="no vectors of 'hyenadna embed'"):
+        _add(tmp_path / "y.h5", 1, append=True)
+    with pytest.raises(ConfigError, match="--append needs a name that ends with .h5"):
+        _add(tmp_path / "x.npz", 1, append=True)
+    pytest.importorskip("zarr", reason="zarr is not installed")
+    (tmp_path / "x.zarr").mkdir()
+    (tmp_path / "x.zarr" / "thesis.txt").write_text("mine")
+    for how in ({"append": True}, {"force": True}):
+        with pytest.raises(OutputError, match="holds no Zarr group"):
+            _add(tmp_path / "x.zarr", 1, **how)
+    assert (tmp_path / "x.zarr" / "thesis.txt").read_text() == "mine"

@@ -43,7 +43,7 @@ def test_open_ends_and_odd_names_are_read(text: str, expected: Interval) -> None
         ("1:1-10", "did you mean chr1"),
         ("chrZZ", "not in the genome"),
         ("empty", "empty"),
-        ("", "not in the genome"),
+        ("", "is malformed"),
     ],
 )
 def test_bad_regions_are_refused(text: str, message: str) -> None:

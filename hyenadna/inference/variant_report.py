@@ -1,0 +1,178 @@
+"""What a report says of variants: how many have a score, how scores differ between classes, and which variants stand out."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hyenadna.inference.plotting import BLUE, draw, histogram
+from hyenadna.inference.variants import REASONS, VariantScore
+from hyenadna.io.html import Picture, Section, Table
+from hyenadna.io.vcf import VariantRecord, info_values
+
+__all__ = ["VariantReport"]
+
+_SHOWN = 25
+_CLASSES = 8  # the largest are shown by name
+_USUAL_KEYS = ("CLNSIG", "CLINICAL_SIGNIFICANCE", "CLASS", "LABEL")
+_Row = tuple[object, ...]
+Scored = tuple[VariantRecord, list[VariantScore]]
+
+
+class VariantReport:
+    """Scores of alleles: four bytes for each, and the extremes.
+
+    Parameters
+    ----------
+    class_key
+        INFO entry whose value says an allele's class; None takes the first of CLNSIG, CLINICAL_SIGNIFICANCE, CLASS and LABEL that occurs, and the kind of
+        the variant where none does.
+    """
+
+    def __init__(self, class_key: str | None = None) -> None:
+        self._key = class_key
+        self._reasons: Counter[str] = Counter()
+        self._kinds: dict[str, array[float]] = defaultdict(lambda: array("f"))
+        self._classes: dict[str, array[float]] = defaultdict(lambda: array("f"))
+        self._least: list[tuple[float, int, _Row]] = []
+        self._most: list[tuple[float, int, _Row]] = []
+        self._count = itertools.count()
+
+    def watch(self, results: Iterable[Scored]) -> Iterator[Scored]:
+        """Pass results on and take them in."""
+        for record, scores in results:
+            classes = self._classes_of(record)
+            for score, name in zip(scores, classes, strict=True):
+                if score.reason is None:
+                    self._add(record, score, name)
+                else:
+                    self._reasons[score.reason] += 1
+            yield record, scores
+
+    def _classes_of(self, record: VariantRecord) -> list[str]:
+        """Return each allele's class; an entry with one value is every allele's."""
+        entries = info_values(record.line)
+        if self._key is None:
+            self._key = next((key for key in _USUAL_KEYS if key in entries), None)
+        n = max(1, len(record.alts))
+        text = entries.get(self._key or "", "")
+        parts = text.split(",")
+        return parts if len(parts) == n else [text] * n
+
+    def _add(self, record: VariantRecord, score: VariantScore, name: str) -> None:
+        kind = _kind(record.ref, score.variant.alt)
+        self._kinds[kind].append(score.llr)
+        if name:
+            self._classes[name.replace("_", " ")].append(score.llr)
+        place = f"{record.chrom}:{record.start + 1:,}"
+        change = f"{_cut(record.ref)} → {_cut(score.variant.alt)}"
+        row = (
+            place, record.name or "–", change, name.replace("_", " ") or kind,
+            score.llr, score.llr_forward, score.llr_reverse, score.llr_local, score.embedding_distance,
+        )  # fmt: skip
+        for heap, key in ((self._least, -score.llr), (self._most, score.llr)):
+            entry = (key, -next(self._count), row)
+            if len(heap) < _SHOWN:
+                heapq.heappush(heap, entry)
+            else:
+                heapq.heappushpop(heap, entry)
+
+    def sections(self) -> list[Section]:
+        """Return what there is to tell."""
+        n_scored = sum(map(len, self._kinds.values()))
+        counts: list[_Row] = [("scored", n_scored, "")]
+        counts += [(reason, n, REASONS[reason]) for reason, n in self._reasons.most_common()]  # type: ignore[index]
+        found = [Section("Alleles", [Table(("what became of them", "alleles", "meaning"), counts)])]
+        if not n_scored:
+            return found
+        llr = np.concatenate([np.asarray(values) for values in self._kinds.values()])
+        low, high = np.quantile(llr, (0.001, 0.999)).tolist()
+        margin = 0.05 * (high - low) or 0.5
+        heights, edges = np.histogram(np.clip(llr, low, high), bins=60, range=(low - margin, high + margin))  # fmt: skip
+        picture = histogram(heights, edges, xlabel="LLR, nats", ylabel="alleles", marks={"median": float(np.median(llr)), "no difference": 0.0})  # fmt: skip
+        text = (
+            "LLR is log p(window with ALT) − log p(window with REF), in nats: negative where the model finds the alternative less likely than the reference. "
+            "Values beyond the 0.1 % at either end are drawn at the ends."
+        )
+        found.append(Section("Log-likelihood ratios", [text, Picture(picture, f"Histogram of the LLR of {n_scored:,} alleles")]))  # fmt: skip
+        found.append(_by_class("By kind of variant", self._kinds))
+        if self._classes:
+            found.insert(2, self._by_key())
+        header = ("place (1-based)", "ID", "change", "class" if self._classes else "kind", "LLR", "forward", "reverse", "local", "distance")  # fmt: skip
+        for title, heap in (
+            ("Alternatives that the model finds least likely", self._least),
+            ("Alternatives that the model finds most likely", self._most),
+        ):
+            found.append(Section(title, [Table(header, [row for _, _, row in sorted(heap, reverse=True)])]))  # fmt: skip
+        return found
+
+    def _by_key(self) -> Section:
+        section = _by_class(f"By {self._key}", self._classes)
+        harmful = [v for name, v in self._classes.items() if _significance(name) == "pathogenic"]
+        harmless = [v for name, v in self._classes.items() if _significance(name) == "benign"]
+        if not (harmful and harmless):
+            return section
+        bad, good = (np.concatenate([np.asarray(v) for v in group]) for group in (harmful, harmless))  # fmt: skip
+        text = (
+            f"Of a (likely) pathogenic and a (likely) benign allele, drawn at random from {len(bad):,} and {len(good):,}, the pathogenic one has the lower LLR "
+            f"with probability {_auroc(-bad, -good):.3f} (AUROC; 0.5 is chance)."
+        )
+        return section._replace(parts=[text, *section.parts])
+
+
+def _by_class(title: str, classes: dict[str, array[float]]) -> Section:
+    order = sorted(classes, key=lambda name: (-len(classes[name]), name))
+    groups = {name: np.asarray(classes[name]) for name in order[:_CLASSES]}
+    if rest := order[_CLASSES:]:
+        groups[f"{len(rest)} others"] = np.concatenate([np.asarray(classes[n]) for n in rest])
+    rows = [(_cut(name, 60), len(v), *np.quantile(v, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()) for name, v in groups.items()]  # fmt: skip
+    table = Table(("class", "alleles", "5 %", "25 %", "median LLR", "75 %", "95 %"), rows)
+
+    def paint(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.grid(True, axis="x")
+        names = [f"{_cut(name, 36)} ({len(v):,})" for name, v in groups.items()]
+        axes.boxplot(
+            list(groups.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.6, patch_artist=True,
+            boxprops={"facecolor": "#c9d9e6", "edgecolor": BLUE}, medianprops={"color": BLUE, "linewidth": 2},
+            whiskerprops={"color": BLUE}, capprops={"color": BLUE},
+        )  # fmt: skip
+        axes.set_yticks(range(1, len(names) + 1), names)
+        axes.invert_yaxis()
+        axes.axvline(0, color="#8a94a0", linewidth=0.8)
+        axes.set_xlabel("LLR, nats: quartiles and median, whiskers at 5 % and 95 %")
+
+    picture = draw((8.4, 1.0 + 0.34 * len(groups)), paint)
+    return Section(title, [Picture(picture, f"LLR {title.lower()}"), table])
+
+
+def _significance(name: str) -> str:
+    words = name.lower()
+    benign, pathogenic = "benign" in words, "pathogenic" in words
+    if benign == pathogenic or "conflict" in words:
+        return ""
+    return "benign" if benign else "pathogenic"
+
+
+def _auroc(above: npt.NDArray[np.float32], below: npt.NDArray[np.float32]) -> float:
+    """Return the share of pairs in which the first is larger, ties counted half."""
+    ranked = np.sort(below)
+    wins = np.searchsorted(ranked, above, "left") + np.searchsorted(ranked, above, "right")
+    return float(wins.mean() / (2 * len(below)))
+
+
+def _kind(ref: str, alt: str) -> str:
+    if len(ref) == len(alt):
+        return "SNV" if len(ref) == 1 else "MNV"
+    return "deletion" if len(ref) > len(alt) else "insertion"
+
+
+def _cut(text: str, most: int = 24) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
