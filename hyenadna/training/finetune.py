@@ -141,6 +141,10 @@ def finetune(config: FinetuneConfig) -> FinetuneResult:
         sequence_column=config.data.sequence_column, label_column=config.data.label_column,
         max_seq_len=limit, dev_fraction=config.data.dev_fraction, drop_leaks=config.data.drop_leaks,
     )  # fmt: skip
+    if config.data.shuffled_negatives and task.n_classes != 2:
+        raise ConfigError(
+            f"data.shuffled_negatives is for two classes, negative and positive; {task.train.path} has {task.n_classes}"
+        )
     if limit is None:
         config.model.max_seq_len = max(task.max_length, 2)
     build_classifier(config, task, seed=config.seeds[0])

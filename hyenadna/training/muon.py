@@ -92,7 +92,9 @@ class Muon(torch.optim.AdamW):
             weights, gradients = (list(tensors) for tensors in zip(*pairs, strict=True))
             for weight in weights:
                 if "momentum" not in self.state[weight]:
-                    self.state[weight]["momentum"] = torch.zeros_like(weight)
+                    # AdamW expects a step in every state that it loads.
+                    state = {"momentum": torch.zeros_like(weight), "step": torch.zeros(())}
+                    self.state[weight].update(state)
             averages = [self.state[weight]["momentum"] for weight in weights]
             torch._foreach_lerp_(averages, gradients, 1 - self.momentum)
             ahead = torch._foreach_lerp(gradients, averages, self.momentum)  # Nesterov's

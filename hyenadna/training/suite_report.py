@@ -35,7 +35,7 @@ class SuiteRow:
     split
         ``test``; or ``dev``, which chose the epoch and flatters, where the task has no test file.
     note
-        Why there are no figures; empty where there are.
+        Why there are no figures, ``no data: …`` or ``failed: …``; empty where there are.
     n, n_parameters
         Rows of the split, and weights of the model.
     mean, sd
@@ -78,11 +78,11 @@ def suite_row(
     """
     name = _OURS.get(metric, metric)
     split = "test" if results["test"] else "dev"
-    per_seed = [seed[split][name] for seed in results["seeds"]]
-    values = tuple(100 * seed["value"] for seed in per_seed)
-    bounds = [seed["ci95"] for seed in per_seed if seed.get("ci95")]
+    per_seed = [seed[split] for seed in results["seeds"]]
+    values = tuple(100 * seed[name] for seed in per_seed)
+    bounds = [seed[f"{name}_ci95"] for seed in per_seed if seed[f"{name}_ci95"]]
     others = {
-        label: 100 * results["baselines"][key][split][name]["value"]
+        label: 100 * results["baselines"][key][split][name]
         for key, label in _BASELINES.items()
         if key in results["baselines"]
     }
@@ -96,7 +96,7 @@ def suite_row(
         task=task, metric=metric, split=split, n=results[split]["n"], n_parameters=results["n_parameters"],
         mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         interval=tuple(100 * np.mean(bounds, axis=0)) if bounds else None,
-        seeds=values, dev=100 * float(np.mean([s["dev"][name]["value"] for s in results["seeds"]])), others=others,
+        seeds=values, dev=100 * float(np.mean([s["dev"][name] for s in results["seeds"]])), others=others,
     )  # fmt: skip
 
 
@@ -111,7 +111,8 @@ def as_markdown(rows: Sequence[SuiteRow]) -> str:
     lines = [head]
     for row in rows:
         if row.note:
-            lines.append([row.task, _METRICS[row.metric], row.note, *[""] * (len(head) - 3)])
+            short = row.note.partition(":")[0]
+            lines.append([row.task, _METRICS[row.metric], short, *[""] * (len(head) - 3)])
             continue
         spread = "" if row.sd is None else f" ± {row.sd:.1f}"
         interval = "" if row.interval is None else f"{row.interval[0]:.1f} to {row.interval[1]:.1f}"

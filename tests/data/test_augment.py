@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyenadna.data.augment import random_reverse_complement, random_substitution
+from hyenadna.data.augment import (
+    random_reverse_complement,
+    random_shift,
+    random_span_mask,
+    random_substitution,
+)
 from hyenadna.tokenizers import CharacterTokenizer
 
 TOKENIZER = CharacterTokenizer()
@@ -45,3 +50,27 @@ def test_no_substitution_at_rate_zero() -> None:
     rng = np.random.default_rng(0)
     (same,) = random_substitution(ids, base_token_ids=(7, 8, 9, 10), probability=0.0, rng=rng)
     assert same is ids[0]
+
+
+def test_a_shift_moves_bases_and_fills_with_n() -> None:
+    ids = [TOKENIZER.encode("ACGTAC")] * 200
+    moved = {
+        TOKENIZER.decode(x)
+        for x in random_shift(ids, most=2, fill=11, rng=np.random.default_rng(0))
+    }
+    assert moved == {"GTACNN", "CGTACN", "ACGTAC", "NACGTA", "NNACGT"}
+    short = random_shift(
+        [TOKENIZER.encode("A")] * 50, most=3, fill=11, rng=np.random.default_rng(0)
+    )
+    assert {TOKENIZER.decode(x) for x in short} == {"A", "N"}
+    assert random_shift(ids, most=0, fill=11, rng=np.random.default_rng(0))[0] is ids[0]
+
+
+def test_a_hidden_span_is_one_row_of_n() -> None:
+    ids = TOKENIZER.encode("ACGT" * 5)
+    for hidden in random_span_mask([ids] * 100, span=4, fill=11, rng=np.random.default_rng(0)):
+        text = TOKENIZER.decode(hidden)
+        assert 1 <= text.count("N") <= 4
+        assert "N" * text.count("N") in text
+        assert all(a in (b, "N") for a, b in zip(text, "ACGT" * 5, strict=True))
+    assert random_span_mask([ids], span=0, fill=11, rng=np.random.default_rng(0))[0] is ids

@@ -33,6 +33,7 @@ from hyenadna.training.finetune_config import (
     LabelledDataConfig,
     LoraConfig,
 )
+from hyenadna.training.finetune_data import LabelledBatch, training_loader
 from hyenadna.training.metrics_log import read_metrics
 
 
@@ -489,3 +490,84 @@ def test_a_convolutional_network_is_a_third_baseline(task_folder: Path, tmp_path
     assert list(result.results["baselines"]) == ["residual_cnn"]
     with pytest.raises(ConfigError, match="cnn_epochs"):
         settings(task_folder, tmp_path / "other", task={"cnn_epochs": -1})
+
+
+def test_shuffled_negatives_are_new_each_epoch_and_keep_the_positives_dinucleotides(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    positives = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(12)]
+    rows = [f"{s},1" for s in positives] + [f"{'T' * 20},0" for _ in range(12)]
+    (tmp_path / "train.csv").write_text("sequence,label\n" + "\n".join(rows) + "\n")
+    task = load_task(tmp_path, dev_fraction=0.2)
+    settings = LabelledDataConfig(path=str(tmp_path), batch_size=64, shuffled_negatives=1.0)
+    tokenizer = CharacterTokenizer()
+    loader = training_loader(task.train, settings, tokenizer=tokenizer, seed=3)
+    first, second = next(iter(loader)), next(iter(loader))
+
+    def letters(batch: LabelledBatch, label: int) -> set[str]:
+        chosen = batch.token_ids[batch.labels == label]
+        return {tokenizer.decode(row) for row in chosen.numpy()}
+
+    def counts(sequence: str) -> tuple[tuple[str, int], ...]:
+        pairs = [sequence[i : i + 2] for i in range(len(sequence) - 1)]
+        return tuple(sorted((pair, pairs.count(pair)) for pair in set(pairs)))
+
+    assert letters(first, 1) == letters(second, 1) == {s for s, y in zip(task.train.sequences, task.train.labels, strict=True) if y == 1}  # fmt: skip
+    known = {counts(s) for s in letters(first, 1)}
+    for batch in (first, second):
+        assert all(counts(s) in known for s in letters(batch, 0))
+    assert letters(first, 0) != letters(second, 0)
+    plain = training_loader(task.train, LabelledDataConfig(path="x", batch_size=64), tokenizer=tokenizer, seed=3)  # fmt: skip
+    assert letters(next(iter(plain)), 0) == {"T" * 20}  # the control: nothing is shuffled unasked
+
+
+def test_shuffled_negatives_need_two_classes(tmp_path: Path) -> None:
+    path = write_task(tmp_path / "task")
+    for split, flank in (("train", "AA"), ("dev", "CC"), ("test", "GA")):
+        file = path / f"{split}.csv"
+        file.write_text(
+            file.read_text() + f"{flank}ACGTACGTACGTACGTAC,2\n{flank}TTGTACGTACGTACG,2\n"
+        )
+    config = settings(path, tmp_path / "run", data={"shuffled_negatives": 0.5})
+    with pytest.raises(ConfigError, match="shuffled_negatives"):
+        finetune(config)
+
+
+def test_a_folder_with_dev_alone_is_trained_on_a_part_of_it(tmp_path: Path) -> None:
+    path = write_task(tmp_path / "task")
+    (path / "train.csv").unlink()
+    task = load_task(path)
+    assert len(task.train) + len(task.dev) == 30
+    assert task.test is not None
+    assert len(task.test) == 33
+    assert any("no training split" in note for note in task.notes)
+
+
+def test_small_tasks_get_more_epochs_and_the_average_is_what_is_kept(tmp_path: Path) -> None:
+    path = write_task(tmp_path / "task")
+    changes: dict[str, object] = {"max_epochs": 1, "min_steps": 20, "patience": None}
+    results = {}
+    for decay in (None, 0.9):
+        config = settings(path, tmp_path / f"run{decay}", trainer={**changes, "ema_decay": decay})
+        found = finetune(config)
+        history = read_metrics(found.run.metrics)
+        assert max(int(row["epoch"]) for row in history) == 4  # 6 batches an epoch, 20 steps
+        results[decay] = found.results["dev"]["auroc"]["mean"], load_model(found.run.model)
+    weights = [model.state_dict() for _, model in results.values()]
+    assert not torch.equal(weights[0]["head.classifier.weight"], weights[1]["head.classifier.weight"])  # fmt: skip
+
+
+@pytest.mark.gpu
+def test_a_recorded_step_is_the_eager_one(tmp_path: Path) -> None:
+    path = write_task(tmp_path / "task")
+    for split in ("train", "dev", "test"):
+        file = path / f"{split}.csv"
+        rows = [line.split(",") for line in file.read_text().splitlines()[1:]]
+        file.write_text("sequence,label\n" + "".join(f"{s[:18]},{y}\n" for s, y in rows))
+    found = []
+    for graphs in (True, False):
+        config = settings(path, tmp_path / f"run{graphs}", trainer={"accelerator": "gpu", "cuda_graphs": graphs, "max_epochs": 3})  # fmt: skip
+        config.model.pooling, config.model.both_directions = "positional", True
+        found.append([row["loss_nats"] for row in read_metrics(finetune(config).run.metrics)])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
