@@ -132,8 +132,8 @@ def load_task(
     Parameters
     ----------
     path
-        Folder with ``train``, ``dev`` (or ``valid``/``validation``) and ``test`` files, as GUE has them; or a single
-        file, which becomes the training split.
+        Folder with ``train``, ``dev`` (or ``valid``/``validation``) and ``test`` files, as GUE has them; without a train
+        file, dev takes its place. Or a single file, which becomes the training split.
     train, dev, test
         Files that replace those of the folder.
     max_seq_len
@@ -165,6 +165,10 @@ def load_task(
     for name, given in (("train", train), ("dev", dev), ("test", test)):
         if given is not None:
             files[name] = resolve(given)
+    notes: list[str] = []
+    if files["train"] is None and files["dev"] is not None:
+        files["train"], files["dev"] = files["dev"], None
+        notes.append("there is no training split: the dev split is trained on")
     if files["train"] is None:
         raise FileFormatError(
             "there is no training split; expected train.csv (or .tsv, .fa) in this folder, or data.train=FILE",
@@ -180,7 +184,6 @@ def load_task(
         name: labelled_set(split, names, path=files[name] or "", max_seq_len=max_seq_len)
         for name, split in rows.items()
     }
-    notes: list[str] = []
     dropped: dict[str, int] = {}
     if drop_leaks:
         sets = _without_leaks(sets, dropped, notes)

@@ -19,7 +19,8 @@ from hyenadna.models.checkpoint import ModelFolder, read_model_folder, write_mod
 from hyenadna.models.config import HyenaConfig
 from hyenadna.models.filter import ImplicitFilter
 from hyenadna.models.heads import ClassificationHead, Pooling, check_mask
-from hyenadna.tokenizers import Tokenizer
+from hyenadna.models.strands import complement_table, mirrored, reverse_complement_padded
+from hyenadna.tokenizers import CharacterTokenizer, Tokenizer
 
 
 class HyenaModel(nn.Module):
@@ -158,12 +159,14 @@ class HyenaForSequenceClassification(HyenaModel):
         The backbone's shape.
     n_classes
         Number of classes C; None means as many as labels, or 2.
-    pooling
-        ``"mean"``, ``"last"`` or ``"attention"``, over real tokens only.
+    pooling, n_positions
+        ``"mean"``, ``"last"``, ``"attention"`` or ``"positional"``, over real tokens only; see `ClassificationHead`.
     labels
         Name of each class, kept in the saved folder; None names them 0 … C − 1.
     head_bias, head_dropout
         Bias and dropout of the head.
+    both_directions
+        Read the other strand too and join the two at every position, which makes a causal backbone see both sides of it.
     """
 
     def __init__(
@@ -175,13 +178,18 @@ class HyenaForSequenceClassification(HyenaModel):
         labels: Sequence[str] | None = None,
         head_bias: bool = True,
         head_dropout: float = 0.0,
+        n_positions: int = 0,
+        both_directions: bool = False,
     ) -> None:
         super().__init__(config)
         if n_classes is None:
             n_classes = 2 if labels is None else len(labels)
         self.head = ClassificationHead(
-            config.d_model, n_classes, pooling=pooling, bias=head_bias, dropout=head_dropout
-        )
+            config.d_model, n_classes, pooling=pooling, bias=head_bias, dropout=head_dropout,
+            n_positions=n_positions, both_directions=both_directions,
+        )  # fmt: skip
+        self.complement: torch.Tensor
+        self.register_buffer("complement", complement_table(CharacterTokenizer()), persistent=False)
         self.labels = tuple(labels) if labels is not None else tuple(map(str, range(n_classes)))
         if len(self.labels) != n_classes:
             raise ValueError(f"{len(self.labels)} labels were given for {n_classes} classes")
@@ -192,7 +200,13 @@ class HyenaForSequenceClassification(HyenaModel):
         """Number of classes C."""
         return len(self.labels)
 
-    def forward(self, token_ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        both_strands: bool = False,
+    ) -> torch.Tensor:
         """Return class logits.
 
         Parameters
@@ -201,6 +215,8 @@ class HyenaForSequenceClassification(HyenaModel):
             Any integer dtype, shape (B, L), padded on the right.
         mask
             bool, shape (B, L), True at real tokens; None means that every token is real.
+        both_strands
+            Average the logits of each sequence and its reverse complement, which then have the same.
 
         Returns
         -------
@@ -214,9 +230,22 @@ class HyenaForSequenceClassification(HyenaModel):
         """
         if mask is None:
             mask = torch.ones_like(token_ids, dtype=torch.bool)
-        else:
-            check_mask(mask, token_ids.shape)
-        return cast(torch.Tensor, self.head(self.backbone(token_ids), mask))
+        elif not (mask.is_cuda and torch.cuda.is_current_stream_capturing()):
+            check_mask(mask, token_ids.shape)  # not in a CUDA graph: it waits for values
+        joined = self.head.join is not None
+        if not (joined or both_strands):
+            return cast(torch.Tensor, self.head(self.backbone(token_ids), mask))
+        other = reverse_complement_padded(token_ids, mask, self.complement)
+        strands = self.backbone(torch.cat([token_ids, other])).chunk(2)
+        if joined:
+            ahead, back = (
+                torch.cat([a, mirrored(b, mask)], -1) for a, b in (strands, strands[::-1])
+            )
+            if not both_strands:
+                return cast(torch.Tensor, self.head(ahead, mask))
+            strands = ahead, back
+        logits = self.head(torch.cat(strands), torch.cat([mask, mask]))
+        return cast(torch.Tensor, logits.view(2, len(token_ids), -1).mean(0))
 
     def head_settings(self) -> dict[str, Any]:
         """Return what ``config.json`` needs to rebuild the head."""
@@ -225,6 +254,8 @@ class HyenaForSequenceClassification(HyenaModel):
             "pooling": self.head.pooling,
             "head_bias": self.head.classifier.bias is not None,
             "head_dropout": self.head.dropout.p,
+            "n_positions": self.head.n_positions,
+            "both_directions": self.head.join is not None,
         }
 
     @classmethod
@@ -238,6 +269,8 @@ class HyenaForSequenceClassification(HyenaModel):
         labels: Sequence[str] | None = None,
         new_head: bool = False,
         head_dropout: float | None = None,
+        n_positions: int = 0,
+        both_directions: bool = False,
         filter_shift: float | None = None,
         max_seq_len: int | None = None,
     ) -> HyenaForSequenceClassification:
@@ -257,6 +290,8 @@ class HyenaForSequenceClassification(HyenaModel):
             Drop the head that the folder has and start a new one. A language model always gets a new head.
         head_dropout
             Replaces the saved dropout.
+        n_positions, both_directions
+            Of a new head.
 
         Raises
         ------
@@ -274,6 +309,8 @@ class HyenaForSequenceClassification(HyenaModel):
             labels=labels,
             new_head=new_head,
             head_dropout=head_dropout,
+            n_positions=n_positions,
+            both_directions=both_directions,
         )
 
     @classmethod
@@ -286,6 +323,8 @@ class HyenaForSequenceClassification(HyenaModel):
         labels: Sequence[str] | None = None,
         new_head: bool = False,
         head_dropout: float | None = None,
+        n_positions: int = 0,
+        both_directions: bool = False,
     ) -> HyenaForSequenceClassification:
         saved = None if new_head else copy.copy(found.head)
         if saved is None:
@@ -293,7 +332,11 @@ class HyenaForSequenceClassification(HyenaModel):
                 raise CheckpointError(
                     f"{found.source} has no classification head to load; say n_classes to put a new one on it"
                 )
-            saved = {"labels": labels or [str(i) for i in range(n_classes)]}
+            saved = {
+                "labels": labels or [str(i) for i in range(n_classes)],
+                "n_positions": n_positions,
+                "both_directions": both_directions,
+            }
         elif n_classes is not None and n_classes != len(saved["labels"]):
             raise CheckpointError(
                 f"{found.source} has a head of {len(saved['labels'])} classes where {n_classes} were "
@@ -306,6 +349,8 @@ class HyenaForSequenceClassification(HyenaModel):
             labels=labels or saved["labels"],
             head_bias=saved.get("head_bias", True),
             head_dropout=saved.get("head_dropout", 0.0) if head_dropout is None else head_dropout,
+            n_positions=saved.get("n_positions", 0),
+            both_directions=saved.get("both_directions", False),
         )
         found.load_into(model, new_head=new_head or found.head is None)
         return model.eval()

@@ -104,10 +104,11 @@ def to_hf(model: HyenaModel) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         The model has something that the layout cannot express.
     """
     config, head = model.config, model.head_settings()
-    if head and (head["pooling"] != "last" or head["head_bias"]):
+    if head and (head["pooling"] != "last" or head["head_bias"] or head["both_directions"]):
         raise CheckpointError(
-            "the -hf layout knows only classifiers that pool the last token without a bias; this one pools "
+            "the -hf layout knows only classifiers that pool the last token of one strand without a bias; this one pools "
             f"{head['pooling']!r} {'with' if head['head_bias'] else 'without'} a bias"
+            f"{', of both strands' if head['both_directions'] else ''}"
         )
     if config.max_seq_len != config.grid_len:
         raise CheckpointError(

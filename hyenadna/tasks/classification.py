@@ -6,7 +6,7 @@ Prediction is here, and not in the training loop, so that dev, test and later us
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -69,67 +69,6 @@ def classification_loss(
     return losses.mean()
 
 
-def reverse_complement_padded(token_ids: Tensor, mask: Tensor, complement: Tensor) -> Tensor:
-    """Return the other strand of right-padded sequences, padded on the right again.
-
-    Parameters
-    ----------
-    token_ids
-        Integers, shape (B, L).
-    mask
-        bool, shape (B, L), True at real tokens, which are the first of each row.
-    complement
-        Integers, shape (V,): the complementary id of each id.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, L), of the type of `token_ids`; padding is copied.
-    """
-    length = token_ids.shape[1]
-    positions = torch.arange(length, device=token_ids.device)
-    mirrored = mask.sum(1, keepdim=True) - 1 - positions
-    flipped = token_ids.gather(1, mirrored.clamp_min(0))
-    complemented = complement.to(token_ids.device, token_ids.dtype)[flipped.long()]
-    return torch.where(mask, complemented, token_ids)
-
-
-def complement_table(tokenizer: CharacterTokenizer) -> Tensor:
-    """Return the complementary id of each token id, uint8, shape (V,)."""
-    return torch.from_numpy(tokenizer.complement(np.arange(tokenizer.vocab_size, dtype=np.uint8)))
-
-
-def strand_logits(
-    model: HyenaForSequenceClassification,
-    token_ids: Tensor,
-    mask: Tensor,
-    *,
-    complement: Tensor | None = None,
-) -> Tensor:
-    """Return class logits of a batch, of one strand or averaged over both.
-
-    Parameters
-    ----------
-    token_ids
-        Integers, shape (B, L), padded on the right.
-    mask
-        bool, shape (B, L), True at real tokens.
-    complement
-        From `complement_table`, to read the other strand too; the result is then the same for a sequence and its
-        reverse complement. None reads the sequences as they are.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, C).
-    """
-    if complement is None:
-        return cast(Tensor, model(token_ids, mask))
-    other = reverse_complement_padded(token_ids, mask, complement)
-    both = model(torch.cat([token_ids, other]), torch.cat([mask, mask]))
-    return cast(Tensor, both.view(2, len(token_ids), -1).mean(0))
-
-
 @torch.no_grad()
 def predict_probabilities(
     model: HyenaForSequenceClassification,
@@ -165,7 +104,6 @@ def predict_probabilities(
         A sequence is empty, or longer than the model reads.
     """
     device = next(model.parameters()).device
-    complement = complement_table(tokenizer) if both_strands else None
     ids = [tokenizer.encode(sequence) for sequence in sequences]
     limit = model.config.max_seq_len
     for number, sequence in enumerate(ids):
@@ -184,7 +122,7 @@ def predict_probabilities(
                 torch.from_numpy(x).to(device)
                 for x in pad_right(batch, pad_token_id=tokenizer.pad_token_id, length=length)
             )
-            logits = strand_logits(model, token_ids, mask, complement=complement)
+            logits = model(token_ids, mask, both_strands=both_strands)
             result[rows] = logits.double().softmax(-1).cpu().numpy()
     finally:
         model.train(was_training)

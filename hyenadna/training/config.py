@@ -223,10 +223,12 @@ class TaskConfig:
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """AdamW.
+    """AdamW, or Muon for the blocks' linear layers and AdamW for the rest.
 
     Parameters
     ----------
+    name
+        ``adamw`` or ``muon``.
     lr
         Peak learning rate, > 0.
     filter_lr
@@ -241,6 +243,7 @@ class OptimizerConfig:
         Added to the denominator, > 0.
     """
 
+    name: str = "adamw"
     lr: float = 6e-4
     filter_lr: float | None = None
     weight_decay: float = 0.1
@@ -249,6 +252,8 @@ class OptimizerConfig:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
+        require("optimizer.name", self.name, self.name in ("adamw", "muon"),
+                "one of adamw, muon is needed")  # fmt: skip
         for name in ("lr", "filter_lr", "eps"):
             value = getattr(self, name)
             if value is not None:

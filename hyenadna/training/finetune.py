@@ -209,29 +209,28 @@ def build_classifier(
         The shape is impossible, or the pretrained model cannot be read.
     """
     settings = config.model
-    pooling: Any = settings.pooling
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        head: dict[str, Any] = {
+            "n_classes": task.n_classes,
+            "labels": task.label_names,
+            "pooling": settings.pooling,
+            "head_dropout": settings.head_dropout,
+            "n_positions": task.max_length if settings.pooling == "positional" else 0,
+            "both_directions": settings.both_directions,
+        }
         if settings.pretrained is None:
-            model = HyenaForSequenceClassification(
-                settings.hyena_config(), n_classes=task.n_classes, pooling=pooling,
-                labels=task.label_names, head_dropout=settings.head_dropout,
-            )  # fmt: skip
+            model = HyenaForSequenceClassification(settings.hyena_config(), **head)
         else:
             loaded = HyenaForSequenceClassification.from_pretrained(
-                settings.pretrained, n_classes=task.n_classes, pooling=pooling,
-                labels=task.label_names, new_head=True, head_dropout=settings.head_dropout,
-                max_seq_len=settings.extend_max_seq_len,
-            )  # fmt: skip
+                settings.pretrained, new_head=True, max_seq_len=settings.extend_max_seq_len, **head
+            )
             shape = dataclasses.replace(
                 loaded.config, embed_dropout=settings.embed_dropout,
                 resid_dropout=settings.resid_dropout,
                 activation_checkpointing=settings.activation_checkpointing,
             )  # fmt: skip
-            model = HyenaForSequenceClassification(
-                shape, n_classes=task.n_classes, pooling=pooling, labels=task.label_names,
-                head_dropout=settings.head_dropout, head_bias=loaded.head.classifier.bias is not None,
-            )  # fmt: skip
+            model = HyenaForSequenceClassification(shape, **head)
             model.load_state_dict(loaded.state_dict())
         if config.strategy == "frozen":
             freeze_backbone(model)
@@ -271,7 +270,8 @@ def _train_one(
     if config.task.class_weights == "balanced":
         balanced = balanced_class_weights(task.train.labels, task.n_classes)
         weights = torch.from_numpy(balanced).float()
-    total_steps = len(loader) * config.trainer.max_epochs
+    epochs = max(config.trainer.max_epochs, -(-config.trainer.min_steps // len(loader)))
+    total_steps = len(loader) * epochs
     module = ClassifierModule(
         build_classifier(config, task, seed=seed), config, task.dev, tokenizer=tokenizer,
         seed=seed, total_steps=total_steps, class_weights=weights,
@@ -286,8 +286,7 @@ def _train_one(
             config.trainer,
             loggers=build_loggers(config.logger, log, run.root),
             callbacks=callbacks,
-            max_epochs=config.trainer.max_epochs,
-            gradient_clip_val=config.trainer.gradient_clip_norm,
+            max_epochs=epochs,
             log_every_n_steps=1,
             default_root_dir=run.root,
         )

@@ -33,9 +33,12 @@ class ClassifierConfig(ModelConfig):
         Longest input, bases; 0 takes the longest sequence of the task. It is the length on which the filters are laid out, so
         it should be near the length of the data.
     pooling
-        ``attention`` (a learned average), ``mean`` or ``last``; padding never counts.
+        ``attention`` (a learned average), ``mean``, ``last``, or ``positional`` (average, maximum, and a readout of every position, for sequences
+        cut around something); padding never counts.
     head_dropout
         Dropout of the pooled features, in [0, 1).
+    both_directions
+        Read the other strand too and join both at every position, at twice the time: the model then sees both sides of a position.
     """
 
     d_model: int = 64
@@ -45,6 +48,7 @@ class ClassifierConfig(ModelConfig):
     resid_dropout: float = 0.1
     pooling: str = "attention"
     head_dropout: float = 0.1
+    both_directions: bool = False
 
     def __post_init__(self) -> None:
         poolings = get_args(Pooling)
@@ -87,6 +91,13 @@ class LabelledDataConfig:
         Share of training sequences that are reverse-complemented, 0 to 1. Harmful where the strand matters, as in promoters.
     substitution_probability
         Share of training bases that are redrawn at random, 0 to 1.
+    max_shift
+        Training sequences are moved by up to so many bases to either side, ≥ 0.
+    mask_span
+        So many bases in a row are hidden at a random place of each training sequence, ≥ 0.
+    shuffled_negatives
+        Share of the training sequences of class 0 that are replaced, anew each time, by dinucleotide shuffles of random ones of class 1: for
+        tasks of two classes whose negatives were made so (GUE's mouse), 0 to 1.
     """
 
     path: str | None = None
@@ -100,6 +111,9 @@ class LabelledDataConfig:
     batch_size: int = 32
     rc_probability: float = 0.0
     substitution_probability: float = 0.0
+    max_shift: int = 0
+    mask_span: int = 0
+    shuffled_negatives: float = 0.0
 
     def __post_init__(self) -> None:
         require("data.batch_size", self.batch_size, self.batch_size >= 1, "at least 1 is needed")
@@ -109,7 +123,9 @@ class LabelledDataConfig:
             0 < self.dev_fraction < 1,
             "a share between 0 and 1 is needed",
         )
-        for name in ("rc_probability", "substitution_probability"):
+        for name in ("max_shift", "mask_span"):
+            require(f"data.{name}", getattr(self, name), getattr(self, name) >= 0, "a number ≥ 0 is needed")  # fmt: skip
+        for name in ("rc_probability", "substitution_probability", "shuffled_negatives"):
             value = getattr(self, name)
             require(f"data.{name}", value, 0 <= value <= 1, "0 to 1 is needed")
 
@@ -231,16 +247,25 @@ class FinetuneTrainerConfig(TrainerConfig):
     ----------
     max_epochs
         Passes over the training split, ≥ 1.
+    min_steps
+        More passes than `max_epochs` where these are fewer steps, ≥ 0: small tasks need them.
     patience
         Stop after so many epochs without a better dev result, ≥ 1; None never does.
+    ema_decay
+        Judge and keep a running average of the weights with this decay, in (0, 1); None keeps the weights themselves.
     """
 
     max_epochs: int = 25
+    min_steps: int = 0
     patience: int | None = 8
+    ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require("trainer.max_epochs", self.max_epochs, self.max_epochs >= 1, "at least 1 is needed")
+        require("trainer.min_steps", self.min_steps, self.min_steps >= 0, "at least 0 is needed")
+        if self.ema_decay is not None:
+            require("trainer.ema_decay", self.ema_decay, 0 < self.ema_decay < 1, "a number in (0, 1) is needed")  # fmt: skip
         if self.patience is not None:
             require("trainer.patience", self.patience, self.patience >= 1, "at least 1 is needed")
         single = self.devices in (0, 1) and self.num_nodes == 1

@@ -10,10 +10,17 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hyenadna.data.augment import random_reverse_complement, random_substitution
+from hyenadna.data.augment import (
+    random_reverse_complement,
+    random_shift,
+    random_span_mask,
+    random_substitution,
+)
 from hyenadna.data.collate import bucketed_batches, pad_right
 from hyenadna.data.labelled import LabelledSet
-from hyenadna.tasks.classification import complement_table
+from hyenadna.data.shuffle import dinucleotide_shuffles
+from hyenadna.models.strands import complement_table
+from hyenadna.sequence import base_codes
 from hyenadna.tokenizers import CharacterTokenizer
 from hyenadna.training.finetune_config import LabelledDataConfig
 
@@ -86,6 +93,7 @@ class LabelledBatches(Dataset[LabelledBatch]):
         seed: int,
     ) -> None:
         self.token_ids = [tokenizer.encode(sequence) for sequence in split.sequences]
+        self.positives = [s for s, label in zip(split.sequences, split.labels, strict=True) if label == 1]  # fmt: skip
         self.labels = torch.from_numpy(split.labels)
         self.config = config
         self.tokenizer = tokenizer
@@ -96,25 +104,39 @@ class LabelledBatches(Dataset[LabelledBatch]):
         return len(self.token_ids)
 
     def __getitem__(self, key: BatchKey) -> LabelledBatch:
+        config, tokenizer = self.config, self.tokenizer
         rng = np.random.default_rng((self.seed, key.epoch, key.number, 1))
+        labels = self.labels[key.rows]
         sequences = [self.token_ids[row] for row in key.rows]
-        if self.config.rc_probability:
+        if config.shuffled_negatives:
+            redrawn = (labels.numpy() == 0) & (rng.random(len(labels)) < config.shuffled_negatives)
+            for place, ids in zip(np.flatnonzero(redrawn), self._shuffles(redrawn.sum(), rng), strict=True):  # fmt: skip
+                sequences[place] = ids
+        if config.rc_probability:
             sequences = random_reverse_complement(
-                sequences,
-                complement=self.complement,
-                probability=self.config.rc_probability,
-                rng=rng,
+                sequences, complement=self.complement, probability=config.rc_probability, rng=rng
             )
+        hidden = tokenizer.n_token_id
+        sequences = random_shift(sequences, most=config.max_shift, fill=hidden, rng=rng)
         sequences = random_substitution(
             sequences,
-            base_token_ids=self.tokenizer.base_token_ids,
-            probability=self.config.substitution_probability,
+            base_token_ids=tokenizer.base_token_ids,
+            probability=config.substitution_probability,
             rng=rng,
         )
-        token_ids, mask = pad_right(sequences, pad_token_id=self.tokenizer.pad_token_id)
-        return LabelledBatch(
-            torch.from_numpy(token_ids), torch.from_numpy(mask), self.labels[key.rows]
-        )
+        sequences = random_span_mask(sequences, span=config.mask_span, fill=hidden, rng=rng)
+        token_ids, mask = pad_right(sequences, pad_token_id=tokenizer.pad_token_id)
+        return LabelledBatch(torch.from_numpy(token_ids), torch.from_numpy(mask), labels)
+
+    def _shuffles(self, n: int, rng: np.random.Generator) -> list[npt.NDArray[np.uint8]]:
+        """Return the token ids of dinucleotide shuffles of n random sequences of class 1."""
+        chosen = [base_codes(self.positives[i]) for i in rng.integers(len(self.positives), size=n)]
+        shuffled = chosen.copy()
+        for length in {codes.size for codes in chosen}:  # rows of one length go together
+            which = [i for i, codes in enumerate(chosen) if codes.size == length]
+            for i, codes in zip(which, dinucleotide_shuffles(np.stack([chosen[i] for i in which]), rng), strict=True):  # fmt: skip
+                shuffled[i] = codes
+        return [self.tokenizer.code_table[codes] for codes in shuffled]
 
 
 def training_loader(

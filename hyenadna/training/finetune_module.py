@@ -17,17 +17,14 @@ from torch import Tensor, nn
 from hyenadna.data.labelled import LabelledSet
 from hyenadna.errors import BackendUnavailableError, DataError
 from hyenadna.models import HyenaForSequenceClassification
-from hyenadna.tasks.classification import (
-    classification_loss,
-    complement_table,
-    predict_probabilities,
-    strand_logits,
-)
+from hyenadna.tasks.classification import classification_loss, predict_probabilities
 from hyenadna.tasks.metrics import METRICS, classification_metrics
 from hyenadna.tokenizers import CharacterTokenizer
+from hyenadna.training.averaging import RunningAverage
 from hyenadna.training.finetune_config import FinetuneConfig, LoraConfig
 from hyenadna.training.finetune_data import LabelledBatch
-from hyenadna.training.optim import parameter_groups
+from hyenadna.training.optim import build_optimizer, parameter_groups
+from hyenadna.training.recorded import RecordedPass
 from hyenadna.training.schedules import build_scheduler
 
 FINETUNE_COLUMNS = ("seed", "epoch", "loss_nats", *METRICS, "lr", "sequences_per_s")
@@ -117,6 +114,7 @@ class ClassifierModule(LightningModule):
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False  # a recorded pass leaves gradients behind
         self.model = model
         self.settings = config
         self.dev = dev
@@ -132,12 +130,10 @@ class ClassifierModule(LightningModule):
         self.shown: dict[str, float | Tensor] = {}
         self._epoch_started = 0.0
         self.class_weights: Tensor | None
-        self.complement: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
-        both = config.task.strands == "both"
-        self.register_buffer(
-            "complement", complement_table(tokenizer) if both else None, persistent=False
-        )
+        self._average: RunningAverage[HyenaForSequenceClassification] | None = None
+        self._recorded: RecordedPass | None = None
+        self._full_batch: torch.Size | None = None
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, slower on pretrained weights, and the schedule of its learning rate."""
@@ -148,15 +144,18 @@ class ClassifierModule(LightningModule):
         groups: list[dict[str, Any]] = []
         for part, scale in ((self.model.backbone, slow), (self.model.head, 1.0)):
             groups += [{**g, "lr": g["lr"] * scale} for g in parameter_groups(part, settings)]
-        first, second = settings.betas
-        optimizer = torch.optim.AdamW(
-            groups, lr=settings.lr, betas=(first, second), eps=settings.eps
-        )
+        optimizer = build_optimizer(groups, settings)
         scheduler = build_scheduler(optimizer, self.settings.schedule, self.total_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def on_train_start(self) -> None:
+        """Begin the average of the weights, where they are trained."""
+        decay = self.settings.trainer.ema_decay
+        if decay is not None:
+            self._average = RunningAverage(self.model, decay)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums; a frozen backbone draws no dropout."""
@@ -165,24 +164,62 @@ class ClassifierModule(LightningModule):
         self._sums = torch.zeros(2, device=self.device)
         self._epoch_started = time.perf_counter()
 
-    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        logits = strand_logits(self.model, batch.token_ids, batch.mask, complement=self.complement)
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> None:
+        """Take one optimizer step."""
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        recorded = self._recording(batch)
+        (loss,) = recorded(*batch) if recorded else self._forward_backward(*batch)
+        norm = self.settings.trainer.gradient_clip_norm
+        if norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=self._recorded is None)
+        scheduler.step()
+        if self._average is not None:
+            self._average.update()
+        size = len(batch.labels)
+        self._sums += torch.stack([loss * size, torch.tensor(size, device=self.device)])
+        self.shown["loss"] = loss.clone()
+
+    def _forward_backward(self, token_ids: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor]:
+        """Add the gradients of a batch; returns its loss."""
+        logits = self.model(token_ids, mask, both_strands=self.settings.task.strands == "both")
         loss = classification_loss(
             logits,
-            batch.labels,
+            labels,
             class_weights=self.class_weights,
             label_smoothing=self.settings.task.label_smoothing,
         )
-        size = len(batch.labels)
-        self._sums += torch.stack([loss.detach() * size, torch.tensor(size, device=self.device)])
-        self.shown["loss"] = loss.detach()
-        return loss
+        self.manual_backward(loss)
+        return (loss.detach(),)
+
+    def _recording(self, batch: LabelledBatch) -> RecordedPass | None:
+        """Return the pass as a CUDA graph, for batches like the first one; None for others, or where there is none."""
+        may = self.settings.trainer.cuda_graphs and self.settings.strategy == "full"
+        if self.device.type != "cuda" or not may:
+            return None
+        if self._full_batch is None:
+            self._full_batch = batch.token_ids.shape
+            dtype, half = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+            # Weights are rounded inside: a copy from before would be that of this step for ever.
+            with torch.autocast("cuda", dtype=dtype, enabled=half, cache_enabled=False):
+                self._recorded = RecordedPass(self._forward_backward, batch, list(self.model.parameters()))  # fmt: skip
+        return self._recorded if batch.token_ids.shape == self._full_batch else None
+
+    def on_train_end(self) -> None:
+        """Give back what was recorded."""
+        self._recorded = None
+
+    @property
+    def judged(self) -> HyenaForSequenceClassification:
+        """The model that dev is read with: the averaged weights where an average is kept."""
+        return self.model if self._average is None else self._average.model
 
     def predict_split(self, split: LabelledSet) -> Any:
         """Return class probabilities, float64, shape (n, C), in the order of the split."""
         return predict_probabilities(
-            self.model,
+            self.judged,
             split.sequences,
             tokenizer=self.tokenizer,
             both_strands=self.settings.task.strands != "forward",
@@ -222,7 +259,7 @@ class ClassifierModule(LightningModule):
         # Small dev splits give equal scores; the lower loss is then the better model.
         if (score, -row["loss_nats"]) > (self.best_score, -self._best_tie_break):
             self.best_score, self._best_tie_break, self.best_epoch = score, row["loss_nats"], epoch
-            state = self.model.state_dict()
+            state = self.judged.state_dict()
             self._best_state = {name: value.detach().clone() for name, value in state.items()}
 
     def _write(self, row: dict[str, float], epoch: int, loss: float, speed: float) -> None:
@@ -236,6 +273,7 @@ class ClassifierModule(LightningModule):
 
     def restore_best(self) -> nn.Module:
         """Put the weights of the best epoch back; adapters are merged. Returns the model."""
+        self._average = None
         self.model.load_state_dict(self._best_state)
         if self.settings.strategy == "lora":
             merge_lora(self.model)

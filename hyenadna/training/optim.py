@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from hyenadna.models.filter import ImplicitFilter
+from hyenadna.models.hyena import HyenaBlock
 from hyenadna.training.config import OptimizerConfig
+from hyenadna.training.muon import Muon
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Sort the trainable parameters into at most three groups, each parameter once.
+    """Sort the trainable parameters into at most four groups, each parameter once.
 
     Parameters
     ----------
@@ -24,28 +26,27 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     Returns
     -------
     list of dict
-        ``name`` is ``filter`` (the implicit filters), ``matrix`` (weights of two or more dimensions) or ``vector`` (biases
-        and norms, never decayed). Empty groups are left out.
+        ``name`` is ``filter`` (the implicit filters), ``matrix`` (weights of two or more dimensions), ``vector`` (biases
+        and norms, never decayed) or, for Muon, ``orthogonal`` (the blocks' linear layers). Empty groups are left out.
     """
-    in_filter = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, ImplicitFilter)
-        for parameter in module.parameters()
-    }
-    members: dict[str, list[nn.Parameter]] = {"matrix": [], "vector": [], "filter": []}
+    in_filter = _of(model, ImplicitFilter)
+    in_block = _of(model, HyenaBlock) if config.name == "muon" else set()
+    members: dict[str, list[nn.Parameter]] = {
+        "orthogonal": [], "matrix": [], "vector": [], "filter": []
+    }  # fmt: skip
     for parameter in model.parameters():
-        if parameter.requires_grad:
-            kind = (
-                "filter"
-                if id(parameter) in in_filter
-                else "matrix"
-                if parameter.ndim > 1
-                else "vector"
-            )
-            members[kind].append(parameter)
+        if not parameter.requires_grad:
+            continue
+        if id(parameter) in in_filter:
+            kind = "filter"
+        elif parameter.ndim == 1:
+            kind = "vector"
+        else:
+            kind = "orthogonal" if parameter.ndim == 2 and id(parameter) in in_block else "matrix"
+        members[kind].append(parameter)
     filter_lr = config.lr if config.filter_lr is None else config.filter_lr
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
+        "orthogonal": {"lr": config.lr, "weight_decay": config.weight_decay, "orthogonal": True},
         "matrix": {"lr": config.lr, "weight_decay": config.weight_decay},
         "vector": {"lr": config.lr, "weight_decay": 0.0},
         "filter": {"lr": filter_lr, "weight_decay": config.filter_weight_decay},
@@ -57,11 +58,14 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     ]
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Return AdamW over `parameter_groups`; on a GPU its update is one kernel."""
+def _of(model: nn.Module, kind: type[nn.Module]) -> set[int]:
+    """Return the identities of the parameters of all modules of a kind."""
+    return {id(p) for module in model.modules() if isinstance(module, kind) for p in module.parameters()}  # fmt: skip
+
+
+def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:
+    """Return AdamW or Muon over groups from `parameter_groups`; AdamW's update is one kernel on a GPU."""
     first, second = config.betas
-    groups = parameter_groups(model, config)
     on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
-    return torch.optim.AdamW(
-        groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=on_gpu or None
-    )
+    kind = Muon if config.name == "muon" else torch.optim.AdamW
+    return kind(groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=on_gpu or None)

@@ -20,7 +20,7 @@ from hyenadna.errors import DataError
 from hyenadna.models import HyenaForCausalLM
 from hyenadna.tasks.causal_lm import bits_per_base, next_base_loss, target_weight
 from hyenadna.training.config import PretrainConfig
-from hyenadna.training.optim import build_optimizer
+from hyenadna.training.optim import build_optimizer, parameter_groups
 from hyenadna.training.pretrain_data import TrainBatch
 from hyenadna.training.recorded import ReadLater, RecordedPass
 from hyenadna.training.schedules import LengthPlan, build_scheduler
@@ -68,8 +68,9 @@ class CausalLMModule(LightningModule):
         self.shown: dict[str, float] = {}
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and the schedule of its learning rate."""
-        optimizer = build_optimizer(self.model, self.settings.optimizer)
+        """Return the optimizer and the schedule of its learning rate."""
+        groups = parameter_groups(self.model, self.settings.optimizer)
+        optimizer = build_optimizer(groups, self.settings.optimizer)
         scheduler = build_scheduler(
             optimizer, self.settings.schedule, self.settings.trainer.max_steps
         )

@@ -22,7 +22,7 @@ from hyenadna.models.filter import ImplicitFilter
 from hyenadna.models.hyena import HyenaBlock
 from hyenadna.tasks.causal_lm import next_base_loss
 from hyenadna.training.config import OptimizerConfig
-from hyenadna.training.optim import build_optimizer
+from hyenadna.training.optim import build_optimizer, parameter_groups
 from hyenadna.training.recorded import RecordedPass
 
 __all__ = ["PARTS", "TOLERANCES", "StepShape", "StepTiming", "check_step", "measure_reference", "measure_step", "reference_logits"]  # fmt: skip
@@ -160,7 +160,8 @@ def measure_step(
 ) -> StepTiming:
     """Time the parts of a step: logits without gradients, loss with all gradients, and the same with an AdamW update."""
     model, ids = draw(shape, device)
-    optimizer = build_optimizer(model, OptimizerConfig())
+    config = OptimizerConfig()
+    optimizer = build_optimizer(parameter_groups(model, config), config)
 
     def forward() -> None:
         with torch.no_grad(), _precision(dtype, device):

@@ -5,14 +5,12 @@ import pytest
 import torch
 
 from hyenadna.models import HyenaConfig, HyenaForSequenceClassification
+from hyenadna.models.strands import complement_table, reverse_complement_padded
 from hyenadna.sequence import reverse_complement
 from hyenadna.tasks.classification import (
     balanced_class_weights,
     classification_loss,
-    complement_table,
     predict_probabilities,
-    reverse_complement_padded,
-    strand_logits,
 )
 from hyenadna.tokenizers import CharacterTokenizer
 
@@ -89,7 +87,7 @@ def test_ignoring_the_mask_would_change_the_prediction() -> None:
     ids = torch.from_numpy(tokenizer.encode("TTGA"))[None]
     padded = torch.nn.functional.pad(ids, (0, 9), value=4)
     mask = torch.arange(13)[None] < 4
-    assert torch.allclose(strand_logits(model, padded, mask), model(ids), atol=1e-5)
+    assert torch.allclose(model(padded, mask), model(ids), atol=1e-5)
     assert not torch.allclose(model(padded), model(ids), atol=1e-3)
 
 

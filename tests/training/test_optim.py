@@ -42,7 +42,8 @@ def test_frozen_parameters_and_empty_groups_are_left_out() -> None:
 
 
 def test_optimizer_has_the_settings() -> None:
-    optimizer = build_optimizer(tiny(), OptimizerConfig(lr=2e-3, betas=[0.8, 0.9], eps=1e-6))
+    config = OptimizerConfig(lr=2e-3, betas=[0.8, 0.9], eps=1e-6)
+    optimizer = build_optimizer(parameter_groups(tiny(), config), config)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.defaults["betas"] == (0.8, 0.9)
     assert optimizer.defaults["eps"] == 1e-6
