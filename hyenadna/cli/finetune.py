@@ -38,14 +38,19 @@ def finetune(
     \b
     Data           data.path=FOLDER with train/dev/test .csv, .tsv or .fa (GUE's layout), or data.train data.dev data.test
                    data.sequence_column  data.label_column  data.batch_size  data.rc_probability
-    Model          model.pretrained=FOLDER_OR_HUB_ID  model.pooling=attention|mean|last  model=classifier|tiny_1k|small_32k|…
+                   data.substitution_probability  data.max_shift  data.mask_span  data.shuffled_negatives
+    Model          model.pretrained=FOLDER_OR_HUB_ID  model.pooling=attention|positional|mean|last  model.both_directions=true
+                   model=classifier|tiny_1k|small_32k|…
     Method         strategy=full|frozen|lora  task.strands=forward|both|predict_both  task.class_weights=none|balanced
                    task.select_by=mcc|f1_macro|accuracy|auroc|auprc|loss
-    Run            trainer.max_epochs  trainer.patience  optimizer.lr  seeds=[1,2,3]  run_dir=FOLDER  force=true
+    Run            trainer.max_epochs  trainer.patience  trainer.ema_decay  optimizer.lr  seeds=[1,2,3]  run_dir=FOLDER  force=true
+    Recipes        experiment=gue/prom_core_all data.root=GUE_FOLDER (one for each GUE task), experiment=gue/all for a table of all
 
     \b
     Examples
       hyenadna finetune data.path=gue/prom/prom_core_tata
+      hyenadna finetune experiment=gue/prom_core_tata data.root=gue
+      hyenadna finetune experiment=gue/all data.root=gue run_dir=runs/gue
       hyenadna finetune data.path=gue/mouse/0 task.strands=both seeds=[1,2,3]
       hyenadna finetune data.path=gue/splice/reconstructed model.pretrained=runs/pretrain/big/model
       hyenadna finetune data.path=mine model.pretrained=LongSafari/hyenadna-small-32k-seqlen-hf strategy=lora
@@ -59,7 +64,11 @@ def finetune(
     return run_hydra_command("finetune", FinetuneConfig, _run, overrides or [])
 
 
-def _run(config: FinetuneConfig, _invocation: Invocation) -> int:
+def _run(config: FinetuneConfig, invocation: Invocation) -> int:
+    if config.suite.experiments:
+        from hyenadna.cli.finetune_suite import run_suite
+
+        return run_suite(config, invocation.overrides)
     from hyenadna.training.finetune import finetune as train
 
     result = train(config)

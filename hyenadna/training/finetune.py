@@ -137,7 +137,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult:
     # Built before the data are read: a wrong model is found before a large table, and it knows its longest input.
     limit = _max_seq_len(config.model)
     task = load_task(
-        config.data.path, train=config.data.train, dev=config.data.dev, test=config.data.test,
+        config.data.folder, train=config.data.train, dev=config.data.dev, test=config.data.test,
         sequence_column=config.data.sequence_column, label_column=config.data.label_column,
         max_seq_len=limit, dev_fraction=config.data.dev_fraction, drop_leaks=config.data.drop_leaks,
     )  # fmt: skip

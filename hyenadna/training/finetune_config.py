@@ -7,6 +7,7 @@ core-promoter, promoter, transcription-factor and mouse tasks, never on a test s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import get_args
 
 from hyenadna.models import Pooling
@@ -75,6 +76,8 @@ class LabelledDataConfig:
 
     Parameters
     ----------
+    root
+        Folder that `path` is looked for in, such as the one that ``hyenadna datasets fetch gue`` fills; None is the current one.
     path
         Folder with train, dev and test files as GUE has them, or one file for training.
     train, dev, test
@@ -100,6 +103,7 @@ class LabelledDataConfig:
         tasks of two classes whose negatives were made so (GUE's mouse), 0 to 1.
     """
 
+    root: str | None = None
     path: str | None = None
     train: str | None = None
     dev: str | None = None
@@ -114,6 +118,13 @@ class LabelledDataConfig:
     max_shift: int = 0
     mask_span: int = 0
     shuffled_negatives: float = 0.0
+
+    @property
+    def folder(self) -> str | None:
+        """`path` within `root`."""
+        if self.root is None or self.path is None:
+            return self.path
+        return str(Path(self.root) / self.path)
 
     def __post_init__(self) -> None:
         require("data.batch_size", self.batch_size, self.batch_size >= 1, "at least 1 is needed")
@@ -274,6 +285,28 @@ class FinetuneTrainerConfig(TrainerConfig):
 
 
 @dataclass(kw_only=True)
+class SuiteConfig:
+    """Several experiments in one command, and a table of them.
+
+    Parameters
+    ----------
+    experiments
+        Names of configs/experiment; each is run with the other settings of the command.
+    dataset
+        Data set whose published figures the table shows; empty for none.
+    jobs
+        Experiments at a time, ≥ 0; 0 takes 4 on a GPU, which a small model does not fill, and 1 elsewhere.
+    """
+
+    experiments: list[str] = field(default_factory=list)
+    dataset: str = ""
+    jobs: int = 0
+
+    def __post_init__(self) -> None:
+        require("suite.jobs", self.jobs, self.jobs >= 0, "at least 0 is needed")
+
+
+@dataclass(kw_only=True)
 class FinetuneConfig:
     """Everything that fine-tuning depends on.
 
@@ -299,6 +332,7 @@ class FinetuneConfig:
     schedule: FinetuneScheduleConfig = field(default_factory=FinetuneScheduleConfig)
     trainer: FinetuneTrainerConfig = field(default_factory=FinetuneTrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    suite: SuiteConfig = field(default_factory=SuiteConfig)
     seeds: list[int] = field(default_factory=lambda: [1])
     run_dir: str | None = None
     force: bool = False
@@ -318,10 +352,10 @@ class FinetuneConfig:
         good = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
         require("seeds", self.seeds, good and all(0 <= s < 2**32 for s in self.seeds),
                 "different integers from 0 to 2³² − 1 are needed")  # fmt: skip
-        given = self.data.path is not None or self.data.train is not None
+        given = self.data.path is not None or self.data.train is not None or self.suite.experiments
         require(
             "data.path",
             self.data.path,
-            given,
+            bool(given),
             "a folder with train.csv, or data.train=FILE, is needed",
         )
