@@ -1,7 +1,7 @@
-"""Where the packaged configs, data sets and the cache live.
+"""Where the packaged configs, data sets, weights and the cache live.
 
-An installed wheel carries ``configs/`` and ``datasets/`` under ``hyenadna/_resources``; a checkout has them beside the
-package. Both hold data only, so neither can ever be imported.
+An installed wheel carries ``configs/``, ``datasets/`` and ``weights/`` under ``hyenadna/_resources``; a checkout has them beside
+the package. They hold data only, so none can ever be imported.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from hyenadna.errors import ConfigError, FileFormatError
 
 _PACKAGE = Path(__file__).resolve().parent
 _BUNDLED = "bundled:"
+
+DEFAULT_MODEL = "bundled:human-tiny-1k"
+"""The model of commands that were told none."""
 
 
 def _resource_dir(name: str) -> Path:
@@ -34,6 +37,11 @@ def config_dir() -> Path:
 def dataset_dir() -> Path:
     """Return the folder of the bundled data sets."""
     return _resource_dir("datasets")
+
+
+def weights_dir() -> Path:
+    """Return the folder of the bundled models."""
+    return _resource_dir("weights")
 
 
 def cache_dir(*parts: str) -> Path:
@@ -64,21 +72,30 @@ def cache_dir(*parts: str) -> Path:
     return folder
 
 
+def is_bundled(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path names something that comes with the package: ``bundled:NAME`` or ``bundled:NAME/FILE``."""
+    return os.fspath(path).startswith(_BUNDLED)
+
+
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """Turn ``bundled:NAME/FILE`` into a file of the bundled data sets, and expand ``~`` in every other path.
+    """Turn ``bundled:NAME/FILE`` into a file of the bundled data sets or models, and expand ``~`` in every other path.
 
     Raises
     ------
     FileFormatError
-        The bundled data hold no such file.
+        Nothing of this name is bundled.
     """
     text = os.fspath(path)
-    if not text.startswith(_BUNDLED):
+    if not is_bundled(text):
         return Path(text).expanduser()
-    found = dataset_dir() / text[len(_BUNDLED) :]
-    if not found.exists():
-        names = ", ".join(sorted(p.parent.name for p in dataset_dir().glob("*/SHA256SUMS")))
-        raise FileFormatError(
-            f"{text!r} is not bundled with hyenadna (bundled data sets: {names}; 'hyenadna datasets fetch' gets others)"
-        )
-    return found
+    folders = (dataset_dir(), weights_dir())
+    for folder in folders:
+        if (found := folder / text[len(_BUNDLED) :]).exists():
+            return found
+    datasets, models = (
+        ", ".join(sorted(p.parent.name for p in folder.glob("*/SHA256SUMS"))) for folder in folders
+    )
+    raise FileFormatError(
+        f"{text!r} is not bundled with hyenadna (bundled data sets: {datasets}; 'hyenadna datasets fetch' gets others; "
+        f"bundled models: {models})"
+    )

@@ -52,7 +52,7 @@ def test_public_names_are_pinned_and_load() -> None:
         hyenadna.nonsense  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("folder", ["datasets", "configs"])
+@pytest.mark.parametrize("folder", ["datasets", "configs", "weights"])
 def test_data_folders_hold_no_python(folder: str) -> None:
     files = list((ROOT / folder).rglob("*"))
     assert files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from hydra import compose, initialize_config_dir
 from hyenadna.cli.schema import register_schema, to_dataclass
 from hyenadna.errors import ConfigError
 from hyenadna.models import NAMED_SIZES, HyenaForCausalLM
-from hyenadna.resources import config_dir
-from hyenadna.training.config import PretrainConfig
+from hyenadna.resources import config_dir, weights_dir
+from hyenadna.training.config import PretrainConfig, to_plain
 from hyenadna.training.pretrain_data import open_genomes
 from hyenadna.training.schedules import LengthPlan
 
@@ -86,9 +87,16 @@ def test_human_genomes_without_their_files_are_asked_for_by_name() -> None:
         config.data.sources()
 
 
+def _files_of(experiment: str) -> list[str]:
+    """Return overrides that name the files which an experiment leaves to its user."""
+    if "override /data: human\n" in (CONFIGS / "experiment" / f"{experiment}.yaml").read_text():
+        return ["data.genomes.0.fasta=x.fa", "data.genomes.1.fasta=y.fa"]
+    return ["data.fasta=x.fa"]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_builds_its_model_and_plan(name: str) -> None:
-    config = composed(f"experiment={name}", "data.fasta=x.fa")
+    config = composed(f"experiment={name}", *_files_of(name))
     with torch.device("meta"):
         model = HyenaForCausalLM(config.model.hyena_config())
     assert config.data.seq_len <= model.config.max_seq_len
@@ -96,6 +104,22 @@ def test_every_experiment_builds_its_model_and_plan(name: str) -> None:
         config.data.seq_len, config.data.global_batch_size, config.trainer.max_steps, config.length_warmup
     )  # fmt: skip
     assert plan.at(config.trainer.max_steps - 1).seq_len == config.data.seq_len
+
+
+def test_the_recipe_of_the_bundled_model_is_the_one_it_was_trained_with() -> None:
+    """But for the number of steps, and two files in place of one that held both."""
+    report = json.loads((weights_dir() / "human-tiny-1k" / "report.json").read_text())
+    trained = report["config"]
+    recipe = to_plain(composed("experiment=human_tiny_1k", *_files_of("human_tiny_1k")))
+    for group in ("model", "task", "optimizer", "schedule", "length_warmup", "callbacks", "seed"):
+        assert recipe[group] == trained[group], group
+    for name in ("seq_len", "global_batch_size", "rc_probability", "max_n_fraction"):
+        assert recipe["data"][name] == trained["data"][name], name
+    genomes = recipe["data"]["genomes"]
+    for part in ("validation", "test"):
+        assert [x for g in genomes for x in g[part] or ()] == trained["data"][part]
+    for name in ("precision", "gradient_clip_norm", "cuda_graphs"):
+        assert recipe["trainer"][name] == trained["trainer"][name], name
 
 
 @pytest.mark.parametrize("name", sorted(NAMED_SIZES))

@@ -1,7 +1,10 @@
 """The wheel holds what it needs, and works from an empty folder outside the checkout."""
 
+import os
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -40,6 +43,8 @@ def test_configs_and_data_travel_inside_the_package(wheel: Path) -> None:
     assert "hyenadna/_resources/datasets/gue/dataset.yaml" in names
     assert "hyenadna/_resources/datasets/gue/README.md" in names
     assert "hyenadna/_resources/datasets/gue/published.yaml" in names
+    for file in ("README.md", "SHA256SUMS", "config.json", "model.safetensors", "report.json"):
+        assert f"hyenadna/_resources/weights/human-tiny-1k/{file}" in names
     assert "hyenadna/py.typed" in names
     assert not any(
         name.startswith("hyenadna/_resources") and name.endswith(".py") for name in names
@@ -60,3 +65,34 @@ def test_the_wheel_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None
     lines = result.stdout.splitlines()
     assert len(lines) == 3
     assert all(line.startswith(str(site)) for line in lines)
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_scores_at_once(wheel: Path, tmp_path: Path) -> None:
+    """A fresh environment, the installed command, another folder; libraries come from the environment of the tests."""
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=os.name != "nt")
+    scripts = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    python = str(scripts / "python")
+    say = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.run([python, "-c", say], capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", str(wheel)]  # fmt: skip
+    subprocess.run(install, check=True, capture_output=True, text=True)
+    # A .pth line adds the folder, but no .pth file in it: an editable hyenadna there stays out.
+    Path(site, "libraries.pth").write_text("\n".join(sysconfig.get_path(n) for n in ("purelib", "platlib")))  # fmt: skip
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "my.fa").write_text(">one\nACGTTGCATTGACCAGTAGGATCCAAAATTGGG\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [str(scripts / "hyenadna"), "score", "my.fa", "-o", "scores.tsv"],
+        cwd=work, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "model: bundled:human-tiny-1k" in result.stderr
+    table = (work / "scores.tsv").read_text().splitlines()
+    assert (len(table), table[1].split("\t")[:3]) == (2, ["one", "33", "32"])
+    found = subprocess.run(
+        [python, "-c", "import hyenadna.resources as r; print(r.resolve(r.DEFAULT_MODEL))"],
+        cwd=work, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Path(found.stdout.strip()).is_relative_to(Path(site))

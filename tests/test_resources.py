@@ -8,6 +8,8 @@ from hyenadna.errors import ConfigError, FileFormatError
 
 def test_bundled_names_become_files() -> None:
     assert resources.resolve("bundled:scerevisiae/genome.2bit").is_file()
+    assert resources.resolve(resources.DEFAULT_MODEL).is_dir()
+    assert resources.resolve(f"{resources.DEFAULT_MODEL}/config.json").is_file()
     with pytest.raises(
         FileFormatError, match=r"not bundled .*data sets: scerevisiae; 'hyenadna datasets fetch'"
     ):

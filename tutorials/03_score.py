@@ -15,6 +15,7 @@
 #
 # A language model says how likely a sequence is: the sum of the logarithms of its bases' probabilities. This tutorial uses the model that
 # [tutorial 1](01_pretrain.py) left in `runs/tutorial/pretrain`; any other model folder or hub id works in its place.
+# Without `-m` the command line takes `bundled:human-tiny-1k`, a model of human DNA that comes with the package; yeast needs its own.
 
 # %%
 import matplotlib.pyplot as plt

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyenadna.errors import HyenaDNAError
+from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,6 +46,9 @@ def demo(
     typer.echo(f"models  {output / 'pretrain' / 'model'}")
     typer.echo(f"        {output / 'finetune' / 'model'}")
     typer.echo(f"scores  {output / 'scores.tsv'}")
+    typer.echo(
+        f"next    hyenadna score my.fa    # {DEFAULT_MODEL}, a model of human DNA that comes along; -m takes yours"
+    )
     typer.echo(f"done in {time.perf_counter() - started:.0f} s")
 
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyenadna.cli.scoring import ModelOption, SequencesArgument
+from hyenadna.resources import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from hyenadna.inference.embeddings import Embedding
     from hyenadna.inference.inputs import NamedSequence
@@ -17,8 +20,9 @@ _POOLINGS = {"mean": "mean", "last": "last", "max": "max", "per-base": "none"}
 
 
 def embed(
-    model: Annotated[str, typer.Option("--model", "-m", help="Model folder, run folder, weights file or hub id.")],
     output: Annotated[str, typer.Option("--output", "-o", help="File to write: .npz, .parquet, .h5 or .zarr (a folder).")],
+    sequences: SequencesArgument = None,
+    model: ModelOption = DEFAULT_MODEL,
     fasta: Annotated[str | None, typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit.")] = None,
     region: Annotated[list[str] | None, typer.Option("--region", "-r", help="Region of the genome, 1-based inclusive: chr1:1,000-2,000.")] = None,
     bed: Annotated[str | None, typer.Option("--bed", "-b", help="BED file of regions, 0-based half-open.")] = None,
@@ -40,13 +44,14 @@ def embed(
 ) -> None:  # fmt: skip
     """Embed sequences: a model's hidden states, one vector a sequence or one a base, with names and places.
 
-    Give a genome (-f) with regions (-r, -b) or without (every contig is one sequence), or a file of sequences (-i). Padding and
+    Give a file of sequences, or a genome (-f) with regions (-r, -b) or without (every contig is one sequence). Padding and
     the other sequences of a batch have no part in a vector (in fp32). Sequences longer than --window are read in overlapping windows.
     Columns: name, chrom, start, end, strand, length, embedding; with one row a base, rows of all sequences follow each other, and
     offset says where each begins. Parquet needs pyarrow, .h5 needs h5py, .zarr needs zarr.
 
     \b
     Examples
+      hyenadna embed my.fa -o my.npz
       hyenadna embed -m runs/pretrain/demo -f genome.fa.gz -b peaks.bed --strands average -o peaks.parquet
       hyenadna embed -m MODEL -i reads.fa --pooling per-base --layer 1 -o bases.h5
     """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
@@ -54,6 +59,8 @@ def embed(
 
     from hyenadna.cli.scoring import (
         SequenceSource,
+        loading,
+        one_input,
         open_partial,
         parse_batch_size,
         progress_bar,
@@ -71,6 +78,7 @@ def embed(
     from hyenadna.training.run_folder import environment
 
     console = Console(stderr=True, quiet=quiet)
+    input_path = one_input(sequences, input_path)
     asked = SequenceSource(fasta, region or [], bed, input_path, sequence_column, name_column)
     asked.check("embed")
     if pooling not in _POOLINGS:
@@ -86,7 +94,7 @@ def embed(
     n_before = count_vectors(output) if append else 0
     source = asked.open()
     where = choose_device(device)
-    with console.status(f"loading {model}"):
+    with loading(console, model):
         network, tokenizer = load_encoder(model, device=where)
     window, stride = resolve_windows(network.config.max_seq_len, window, stride)
     settings: dict[str, Any] = {

@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
+from hyenadna.cli.scoring import ModelOption
+from hyenadna.resources import DEFAULT_MODEL
+
 _FORMATS = {".fa": "fasta", ".fasta": "fasta", ".fna": "fasta", ".jsonl": "jsonl"}
 
 
 def generate(
-    model: Annotated[str, typer.Option("--model", "-m", help="Model folder, run folder, weights file or hub id.")],
+    model: ModelOption = DEFAULT_MODEL,
     length: Annotated[int, typer.Option("--length", "-n", min=1, help="Bases to generate after each prompt.")] = 100,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="Bases to continue; can be repeated.")] = None,
     input_path: Annotated[str | None, typer.Option("--input", "-i", help="Prompts: FASTA, CSV, TSV, one a line; - for standard input.")] = None,
@@ -35,20 +38,27 @@ def generate(
     Every base costs about the same, however long the sequence has become: long convolutions are computed as their input becomes known,
     and equal the full forward pass to rounding. Log-probabilities are the model's own, whatever was allowed to be chosen: their sum is
     what 'hyenadna score' gives. FASTA headers hold the log-likelihood and bits per base; JSON lines the log-probability of every base, too.
+    Beside a file FILE, FILE.json records model, settings and machine.
 
     \b
     Examples
-      hyenadna generate -m runs/pretrain/demo -p ACGTACGTAC -n 200 --samples 3
+      hyenadna generate -p ACGTACGTAC -n 200 --samples 3
       hyenadna generate -m MODEL -i prompts.fa -n 1000 --temperature 0.8 --gc 0.35-0.45 --forbid GAATTC -o out.jsonl
     """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
     from rich.console import Console
 
-    from hyenadna.cli.scoring import progress_bar, require_other_than_inputs
+    from hyenadna.cli.scoring import (
+        is_stream,
+        loading,
+        progress_bar,
+        require_other_than_inputs,
+        write_record,
+    )
     from hyenadna.errors import ConfigError
     from hyenadna.inference.generation import Rules
     from hyenadna.inference.generation import generate as continue_prompts
     from hyenadna.inference.inputs import read_sequences
-    from hyenadna.inference.runtime import choose_device, load_language_model
+    from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
     from hyenadna.io import check_output, open_output
 
     console = Console(stderr=True, quiet=quiet)
@@ -62,12 +72,15 @@ def generate(
     rules = Rules(_gc_range(gc), tuple(m.upper() for m in forbid or ()), template.upper())
     require_other_than_inputs(output, input_path)
     check_output(output, force=force, folder=False)
+    record_path = None if is_stream(output) else f"{output}.json"
+    if record_path:
+        check_output(record_path, force=force, folder=False)
     if input_path is None:
         prompts = [(f"prompt_{i + 1}", letters) for i, letters in enumerate(prompt or ())]
     else:
         prompts = [(name, letters) for name, letters, _ in read_sequences(input_path)]
     where = choose_device(device)
-    with console.status(f"loading {model}"):
+    with loading(console, model):
         network, tokenizer = load_language_model(model, device=where)
     began = time.monotonic()
     bar = progress_bar(console, "bases")
@@ -90,6 +103,16 @@ def generate(
                 out.write(f">{name} log_likelihood={total:.4f} bits_per_base={one.bits_per_base:.4f}\n")  # fmt: skip
                 letters = one.prompt + one.sequence
                 out.writelines(f"{letters[i : i + 80]}\n" for i in range(0, len(letters), 80))
+        if record_path:  # inside the block: where it cannot be written, neither are the sequences
+            settings = {
+                "length": length, "samples": samples, "temperature": temperature, "top_k": top_k, "top_p": top_p, "gc": gc,
+                "forbid": forbid, "template": template, "seed": seed, "device": str(where),
+            }  # fmt: skip
+            made = {
+                "model": model, "weights_sha256": weights_checksum(network), "model_config": network.config.to_dict(),
+                "input": {"prompts": prompt, "sequences": input_path}, "settings": settings,
+            }  # fmt: skip
+            write_record(record_path, made, force=force)
     seconds = time.monotonic() - began
     n_bases = len(prompts) * samples * length
     console.print(

@@ -24,10 +24,12 @@ _EXTRAS = ("transformers", "peft", "tensorboard", "wandb")
 def info(
     model: Annotated[
         str | None,
-        typer.Argument(help="Model folder, run folder, weights file or hub id to describe."),
+        typer.Argument(
+            help="Model folder, run folder, weights file, hub id or bundled:NAME to describe."
+        ),
     ] = None,
 ) -> None:
-    """Show versions, devices, backends, cache and bundled data; or, with a model, its shape.
+    """Show versions, devices, backends, cache, bundled data and models; or, with a model, its shape.
 
     Lines are "name<TAB>value", for people and for grep.
     """
@@ -39,8 +41,9 @@ def info(
     import torch
 
     from hyenadna.data.manifest import bundled_datasets
+    from hyenadna.models.bundled import bundled_models
     from hyenadna.ops.fftconv import explain_backend
-    from hyenadna.resources import cache_dir
+    from hyenadna.resources import DEFAULT_MODEL, cache_dir
 
     _line("python", platform.python_version())
     _line("platform", platform.platform())
@@ -60,14 +63,23 @@ def info(
     _line("cache", str(cache_dir()))
     for dataset in bundled_datasets():
         _line(f"bundled:{dataset.name}", dataset.title)
+    for bundled in bundled_models():
+        _line(f"bundled:{bundled.name}", bundled.title)
+    _line("default model", DEFAULT_MODEL)
 
 
 def _describe(source: str) -> None:
     from hyenadna.inference.runtime import tokenizer_folder, weights_checksum
     from hyenadna.models import load_model
+    from hyenadna.models.bundled import CARD, bundled_models
+    from hyenadna.resources import is_bundled, resolve
     from hyenadna.tokenizers import load_tokenizer
 
     model = load_model(source)
+    if is_bundled(source):
+        folder = resolve(source)
+        _line("title", next(known.title for known in bundled_models() if known.folder == folder))
+        _line("card", str(folder / CARD))
     _line("model", type(model).__name__)
     _line("parameters", f"{model.n_parameters():,}")
     for name, value in model.config.to_dict().items():

@@ -9,11 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from hyenadna.cli.scoring import ModelOption
+from hyenadna.resources import DEFAULT_MODEL
+
 
 def ism(
-    model: Annotated[str, typer.Option("--model", "-m", help="Model folder, run folder, weights file or hub id.")],
     fasta: Annotated[str, typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit.")],
     region: Annotated[str, typer.Option("--region", "-r", help="Region, 1-based inclusive: chr1:1,000-1,200.")],
+    model: ModelOption = DEFAULT_MODEL,
     output: Annotated[str, typer.Option("--output", "-o", help="TSV (or .csv, .gz) or .npz to write; - for standard output.")] = "-",
     plot: Annotated[str | None, typer.Option(help="Picture to write, too: .png or .svg, a heat map under a logo.")] = None,
     report: Annotated[str | None, typer.Option(help="Report with tables and pictures to write, too: one .html file.")] = None,
@@ -32,11 +35,12 @@ def ism(
 
     LLR = log p(window with the change) - log p(window as it is), nats; negative where the model finds the change less likely. One row a
     base: chrom, position (1-based), base, the LLR of A, C, G and T there (0 at the base itself), importance (minus the mean of the
-    three), and that of its deletion with --deletions. 'gradient' takes effects on what follows to first order.
+    three), and that of its deletion with --deletions. 'gradient' takes effects on what follows to first order. Beside a file FILE,
+    FILE.json records model, settings and machine.
 
     \b
     Examples
-      hyenadna ism -m runs/pretrain/demo -f genome.fa.gz -r chr20:1,000,001-1,000,100 -o ism.tsv --plot ism.png
+      hyenadna ism -f genome.fa.gz -r chr20:1,000,001-1,000,100 -o ism.tsv --plot ism.png
       hyenadna ism -m MODEL -f genome.2bit -r chrX:5,000-6,000 --method gradient -o ism.npz
     """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
     import numpy as np
@@ -44,10 +48,13 @@ def ism(
 
     from hyenadna.cli.scoring import (
         check_report,
+        is_stream,
+        loading,
         parse_batch_size,
         progress_bar,
         require_dtype,
         require_other_than_inputs,
+        write_record,
         write_report,
     )
     from hyenadna.data.genome import open_reference
@@ -70,11 +77,14 @@ def ism(
             raise ConfigError(f"--plot is {plot!r}; expected a name that ends with .png or .svg")
         require_other_than_inputs(plot, fasta, output)
         check_output(plot, force=force, folder=False)
-    check_report(report, inputs=(fasta,), outputs=(output, plot), force=force)
+    record_path = None if is_stream(output) else f"{output}.json"
+    if record_path:
+        check_output(record_path, force=force, folder=False)
+    check_report(report, inputs=(fasta,), outputs=(output, plot, record_path), force=force)
     reference = open_reference(fasta)
     interval = parse_region(region, reference.contigs)
     where = choose_device(device)
-    with console.status(f"loading {model}"):
+    with loading(console, model):
         network, tokenizer = load_language_model(model, device=where)
     began = time.monotonic()
     bar = progress_bar(console, "bases")
@@ -84,6 +94,14 @@ def ism(
             network, reference, interval, tokenizer=tokenizer, method=method, deletions=deletions, rc=rc,  # type: ignore[arg-type]
             window=window, radius=radius, batch_size=rows, half=dtype == "bf16", progress=lambda n: bar.update(task, advance=n),
         )  # fmt: skip
+    settings = {
+        "method": method, "deletions": deletions, "rc": rc, "window": window, "radius": radius, "batch_size": batch_size,
+        "device": str(where), "dtype": dtype,
+    }  # fmt: skip
+    made = {
+        "model": model, "weights_sha256": weights_checksum(network), "input": {"fasta": fasta, "region": region},
+        "settings": settings, "model_config": network.config.to_dict(),
+    }  # fmt: skip
     if output.endswith(".npz"):
         with atomic_path(output, force=force, folder=False) as temporary, temporary.open("wb") as raw:  # fmt: skip
             arrays: dict[str, Any] = {"llr": found.llr, "importance": found.importance, "letters": np.array([found.letters])}  # fmt: skip
@@ -98,6 +116,8 @@ def ism(
             for at, letter in enumerate(found.letters):
                 numbers = [*found.llr[at], found.importance[at], *([found.deletion[at]] if deletions else [])]  # fmt: skip
                 writer.writerow([interval.chrom, interval.start + at + 1, letter, *("" if np.isnan(x) else f"{x:.6g}" for x in numbers)])  # fmt: skip
+    if record_path:
+        write_record(record_path, made, force=force)
     if plot is not None:
         with atomic_path(plot, force=force, folder=False) as temporary:
             plot_mutagenesis(found, temporary)
@@ -106,14 +126,6 @@ def ism(
     best = int(worth.argmax())
     most_missed = f"{found.letters[best]} at {interval.chrom}:{interval.start + best + 1:,}"
     if report is not None:
-        settings = {
-            "method": method, "deletions": deletions, "rc": rc, "window": window, "radius": radius, "batch_size": batch_size,
-            "device": str(where), "dtype": dtype,
-        }  # fmt: skip
-        made = {
-            "model": model, "weights_sha256": weights_checksum(network), "input": {"fasta": fasta, "region": region},
-            "settings": settings, "model_config": network.config.to_dict(),
-        }  # fmt: skip
         facts = {"region": str(interval), "bases": f"{len(found.letters):,}", "most missed": f"{most_missed} ({worth[best]:.3f} nats)"}  # fmt: skip
         write_report(report, "Saturation mutagenesis", facts, mutagenesis_sections(found), made, force=force)  # fmt: skip
     console.print(

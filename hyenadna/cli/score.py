@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyenadna.cli.scoring import ModelOption, SequencesArgument
+from hyenadna.resources import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from hyenadna.inference.inputs import NamedSequence
     from hyenadna.inference.likelihood import SequenceScore
@@ -20,10 +23,8 @@ _PLACE_COLUMNS = ("chrom", "start", "end", "strand")
 
 
 def score(
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="Model folder, run folder, weights file or hub id."),
-    ],
+    sequences: SequencesArgument = None,
+    model: ModelOption = DEFAULT_MODEL,
     fasta: Annotated[
         str | None,
         typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit."),
@@ -103,7 +104,7 @@ def score(
 ) -> None:
     """Score sequences under a language model: log-likelihood in nats, nats per base, bits per base.
 
-    Give a genome (-f) with regions (-r, -b) or without (every contig is one sequence), or a file of sequences (-i). The first base of
+    Give a file of sequences, or a genome (-f) with regions (-r, -b) or without (every contig is one sequence). The first base of
     a sequence is context and not scored, nor are N and other ambiguous letters. Sequences longer than --window are scored in
     overlapping windows. A score is the same alone and in any batch (in fp32). Beside a file FILE, FILE.json records model, settings and machine.
 
@@ -112,6 +113,7 @@ def score(
 
     \b
     Examples
+      hyenadna score my.fa
       hyenadna score -m runs/pretrain/demo -f genome.fa.gz -r chr20:1,000,001-1,001,000
       hyenadna score -m MODEL -f genome.2bit -b peaks.bed --rc -o scores.tsv --report scores.html
       zcat reads.fa.gz | hyenadna score -m MODEL -i - -o - | sort -k6,6n
@@ -124,6 +126,8 @@ def score(
         SequenceSource,
         check_report,
         is_stream,
+        loading,
+        one_input,
         open_partial,
         parse_batch_size,
         progress_bar,
@@ -141,6 +145,7 @@ def score(
     from hyenadna.io import check_output, open_output
 
     console = Console(stderr=True, quiet=quiet)
+    input_path = one_input(sequences, input_path)
     asked = SequenceSource(fasta, region or [], bed, input_path, sequence_column, name_column)
     asked.check("score")
     require_dtype(dtype)
@@ -173,7 +178,7 @@ def score(
     )
     source = asked.open()
     where = choose_device(device)
-    with console.status(f"loading {model}"):
+    with loading(console, model):
         network, tokenizer = load_language_model(model, device=where)
     window, stride = resolve_windows(network.config.max_seq_len, window, stride)
 

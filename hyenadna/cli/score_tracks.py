@@ -58,7 +58,7 @@ def write_tracks(
     force: bool,
 ) -> None:
     """Score every base of what was asked for, and write the tracks."""
-    from hyenadna.cli.scoring import open_partial, progress_bar, was_share, write_report
+    from hyenadna.cli.scoring import loading, open_partial, progress_bar, was_share, write_report
     from hyenadna.data.genome import open_reference
     from hyenadna.inference.journal import Codec, in_shards, shard_bases
     from hyenadna.inference.runtime import load_language_model, weights_checksum
@@ -69,7 +69,7 @@ def write_tracks(
 
     reference = open_reference(fasta)
     spans = _spans(reference.contigs, regions, bed)
-    with console.status(f"loading {model}"):
+    with loading(console, model):
         network, tokenizer = load_language_model(model, device=device)
     window, context = resolve_context(network.config.max_seq_len, window, context)
     provenance: dict[str, Any] = {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
 
 from hyenadna.errors import ConfigError, OutputError
+from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +21,49 @@ if TYPE_CHECKING:
     from hyenadna.inference.inputs import ReferenceInput
     from hyenadna.inference.journal import Journal
     from hyenadna.io.html import Section
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model folder, run folder, weights file, hub id or bundled:NAME; the default is a small model of human DNA.",
+    ),
+]
+"""The option ``-m`` of verbs that have a default model: `hyenadna.resources.DEFAULT_MODEL`."""
+
+SequencesArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SEQUENCES]", help="File of sequences, as with -i.", show_default=False
+    ),
+]
+
+
+@contextmanager
+def loading(console: Console, model: str) -> Iterator[None]:
+    """Show that a model is loading, and then say where it is the bundled one, on whose species and size results depend."""
+    with console.status(f"loading {model}"):
+        yield
+    if model == DEFAULT_MODEL and os.environ.get("RANK", "0") == "0":
+        console.print(
+            f"model: {model}, a small model of human DNA; 'hyenadna info {model}' describes it, -m takes another",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def one_input(argument: str | None, option: str | None) -> str | None:
+    """Return the file of sequences, which is named by an argument or by ``-i``.
+
+    Raises
+    ------
+    ConfigError
+        Both are given.
+    """
+    if argument is not None and option is not None:
+        raise ConfigError(f"{argument} and -i {option} both name sequences; give one of them")
+    return option if argument is None else argument
 
 
 def parse_batch_size(text: str) -> BatchSize:
@@ -115,7 +162,7 @@ class SequenceSource(NamedTuple):
         """
         if (self.fasta is None) == (self.sequences is None):
             raise ConfigError(
-                f"say what to {verb}: a genome with -f, or sequences with -i (one of the two)"
+                f"say what to {verb}: a file of sequences, or a genome with -f (one of the two)"
             )
         if self.fasta is None and (self.regions or self.bed):
             raise ConfigError("-r and -b are regions of a genome; give the genome with -f")

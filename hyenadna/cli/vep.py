@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyenadna.cli.scoring import ModelOption
+from hyenadna.resources import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from hyenadna.cli.vep_output import Scored
     from hyenadna.inference.journal import Codec
@@ -21,14 +24,11 @@ if TYPE_CHECKING:
 
 
 def vep(
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="Model folder, run folder, weights file or hub id."),
-    ],
     fasta: Annotated[
         str,
         typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit."),
     ],
+    model: ModelOption = DEFAULT_MODEL,
     input_path: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +109,7 @@ def vep(
 
     \b
     Examples
+      hyenadna vep -f genome.fa -i in.vcf -o out.vcf
       hyenadna vep -m MODEL -f genome.fa.gz -i variants.vcf.gz -o scored.vcf.gz --report scored.html
       hyenadna vep -m MODEL -f genome.2bit --variant 22-1024-A-C
       bcftools view -r 20 cohort.bcf | hyenadna vep -m MODEL -f genome.fa -i - -o scores.tsv
@@ -118,6 +119,7 @@ def vep(
     from hyenadna.cli.scoring import (
         check_report,
         is_stream,
+        loading,
         open_partial,
         parse_batch_size,
         progress_bar,
@@ -163,7 +165,7 @@ def vep(
         check_report(report, inputs=(fasta, input_path), outputs=(output, record_path), force=force)
         reference = open_reference(fasta)
         where = choose_device(device)
-        with console.status(f"loading {model}"):
+        with loading(console, model):
             network, tokenizer = load_language_model(model, device=where)
         window = resolve_window(network.config.max_seq_len, window)
 

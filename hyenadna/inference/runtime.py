@@ -13,6 +13,7 @@ from torch import nn
 from hyenadna.errors import BackendUnavailableError, CheckpointError, ConfigError
 from hyenadna.models import HyenaForCausalLM, load_model
 from hyenadna.models.model import HyenaModel
+from hyenadna.resources import resolve
 from hyenadna.tokenizers import CharacterTokenizer, load_tokenizer
 
 
@@ -31,7 +32,7 @@ def load_language_model(
     Parameters
     ----------
     source
-        Model folder, run folder, weights file or hub id, as for `HyenaForCausalLM.from_pretrained`.
+        Model folder, run folder, weights file, hub id or ``bundled:NAME``, as for `HyenaForCausalLM.from_pretrained`.
     device
         Where the model goes, None for the CPU.
     max_seq_len
@@ -73,7 +74,7 @@ def _tokenizer_of(source: str | Path, model: HyenaModel) -> CharacterTokenizer:
 
 def tokenizer_folder(source: str | Path) -> Path:
     """Return the folder that holds the tokenizer of a model that has been loaded from a source."""
-    path = Path(source).expanduser()
+    path = resolve(source)
     if path.is_dir():
         return path if (path / "config.json").exists() else path / "model"
     if path.exists():

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hyenadna.errors import CheckpointError, ConfigError, HyenaDNAError, OutputError
+from hyenadna.models.bundled import find_bundled
 from hyenadna.models.config import HyenaConfig
 from hyenadna.models.published import from_published, to_hf
 from hyenadna.models.weights import read_weights
+from hyenadna.resources import is_bundled
 from hyenadna.tokenizers import CharacterTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def read_model_folder(
     filter_shift: float | None = None,
     max_seq_len: int | None = None,
 ) -> ModelFolder:
-    """Read a model from a folder, a weights file, a run folder or a hub id; see `HyenaForCausalLM.from_pretrained`.
+    """Read a model from a folder, a weights file, a run folder, a hub id or ``bundled:NAME``; see `HyenaForCausalLM.from_pretrained`.
 
     Raises
     ------
@@ -191,13 +193,13 @@ def _write_folder(
 
 
 def _locate(source: str | Path, config: str | Path | None) -> tuple[Path, Path]:
-    path = Path(source).expanduser()
+    path = find_bundled(str(source)) if is_bundled(source) else Path(source).expanduser()
     if path.is_dir() and not (path / CONFIG_FILE).exists() and (path / "model").is_dir():
         path = path / "model"
     if not path.exists():
         if not _HUB_ID.fullmatch(str(source)):
             raise CheckpointError(
-                f"no model at {str(source)!r}: expected a model folder, a run folder, a weights file or a hub id 'owner/name'"
+                f"no model at {str(source)!r}: expected a model folder, a run folder, a weights file, a hub id 'owner/name' or bundled:NAME"
             )
         path = _download(str(source))
     if path.is_dir():

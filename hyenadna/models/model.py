@@ -109,13 +109,13 @@ class HyenaForCausalLM(HyenaModel):
         filter_shift: float | None = None,
         max_seq_len: int | None = None,
     ) -> HyenaForCausalLM:
-        """Load a language model from a folder, a weights file or a hub id.
+        """Load a language model from a folder, a weights file, a hub id, or the package.
 
         Parameters
         ----------
         source
-            Our own folders, the published ``weights.ckpt`` and ``-hf`` layouts, or a bare state dict. Files are read
-            without executing pickles.
+            Our own folders, the published ``weights.ckpt`` and ``-hf`` layouts, or a bare state dict; or ``bundled:NAME``, a
+            model that comes with the package. Files are read without executing pickles.
         config
             The config file, where it does not lie beside the weights as config.json.
         filter_shift
@@ -363,7 +363,7 @@ def load_model(
     filter_shift: float | None = None,
     max_seq_len: int | None = None,
 ) -> HyenaForCausalLM | HyenaForSequenceClassification:
-    """Load whatever a folder, weights file or hub id holds.
+    """Load whatever a folder, weights file, hub id or ``bundled:NAME`` holds.
 
     Parameters and errors are those of `HyenaForCausalLM.from_pretrained`.
     """

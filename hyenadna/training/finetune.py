@@ -10,7 +10,6 @@ import copy
 import dataclasses
 import sys
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from hyenadna.data.labelled import LabelledSet
 from hyenadna.data.labelled_task import LabelledTask, load_task, stratified_split
 from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaForSequenceClassification, load_model
+from hyenadna.resources import resolve
 from hyenadna.tasks.classification import balanced_class_weights
 from hyenadna.tasks.cnn import fit_cnn_baseline
 from hyenadna.tasks.kmer import fit_kmer_baseline, majority_probabilities
@@ -257,8 +257,8 @@ def _max_seq_len(config: ClassifierConfig) -> int | None:
 
 
 def _tokenizer(config: ClassifierConfig) -> CharacterTokenizer:
-    if config.pretrained is not None and Path(config.pretrained).is_dir():
-        return CharacterTokenizer.from_pretrained(config.pretrained)
+    if config.pretrained is not None and (folder := resolve(config.pretrained)).is_dir():
+        return CharacterTokenizer.from_pretrained(folder)
     return CharacterTokenizer()
 
 

@@ -24,6 +24,17 @@ def test_says_what_is_installed_and_bundled(
     assert Path(lines["cache"]).is_dir()
     assert lines["no-such-package (extra)"] == "not installed"
     assert "cerevisiae" in lines["bundled:scerevisiae"]
+    assert "human" in lines["bundled:human-tiny-1k"]
+    assert lines["default model"] == "bundled:human-tiny-1k"
+
+
+def test_describes_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "bundled:human-tiny-1k"]) == 0
+    lines = _lines(capsys)
+    assert "human" in lines["title"]
+    assert Path(lines["card"]).is_file()
+    assert (lines["parameters"], lines["max_seq_len"]) == ("436,096", "1026")
+    assert lines["weights_sha256"] in Path(lines["card"]).read_text()
 
 
 def test_describes_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
