@@ -112,20 +112,22 @@ class LabelledBatches(Dataset[LabelledBatch]):
             redrawn = (labels.numpy() == 0) & (rng.random(len(labels)) < config.shuffled_negatives)
             for place, ids in zip(np.flatnonzero(redrawn), self._shuffles(redrawn.sum(), rng), strict=True):  # fmt: skip
                 sequences[place] = ids
-        if config.rc_probability:
-            sequences = random_reverse_complement(
-                sequences, complement=self.complement, probability=config.rc_probability, rng=rng
-            )
+        lengths = np.array([ids.size for ids in sequences])
+        token_ids, mask = pad_right(sequences, pad_token_id=tokenizer.pad_token_id)
+        token_ids = random_reverse_complement(
+            token_ids, lengths, complement=self.complement, probability=config.rc_probability, rng=rng
+        )  # fmt: skip
         hidden = tokenizer.n_token_id
-        sequences = random_shift(sequences, most=config.max_shift, fill=hidden, rng=rng)
-        sequences = random_substitution(
-            sequences,
+        token_ids = random_shift(token_ids, lengths, most=config.max_shift, fill=hidden, rng=rng)
+        token_ids = random_substitution(
+            token_ids,
             base_token_ids=tokenizer.base_token_ids,
             probability=config.substitution_probability,
             rng=rng,
         )
-        sequences = random_span_mask(sequences, span=config.mask_span, fill=hidden, rng=rng)
-        token_ids, mask = pad_right(sequences, pad_token_id=tokenizer.pad_token_id)
+        token_ids = random_span_mask(
+            token_ids, lengths, span=config.mask_span, fill=hidden, rng=rng
+        )
         return LabelledBatch(torch.from_numpy(token_ids), torch.from_numpy(mask), labels)
 
     def _shuffles(self, n: int, rng: np.random.Generator) -> list[npt.NDArray[np.uint8]]:
