@@ -25,7 +25,12 @@ from hyenadna.data.published import load_published
 from hyenadna.errors import ConfigError
 from hyenadna.resources import config_dir
 from hyenadna.training.finetune_config import FinetuneConfig
-from hyenadna.training.run_folder import create_run_folder, environment, plan_run_folder
+from hyenadna.training.run_folder import (
+    create_run_folder,
+    environment,
+    plan_run_folder,
+    write_json,
+)
 from hyenadna.training.suite_report import SuiteRow, as_markdown, suite_row, write_table
 
 _JOBS_ON_A_GPU = 4
@@ -59,13 +64,14 @@ def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
     Raises
     ------
     ConfigError
-        There is no such experiment.
+        There is no such experiment, or the folder holds a suite that ran with other settings.
     """
     root = create_run_folder(
         plan_run_folder("finetune", config.run_dir, force=True), named=config.run_dir is not None, force=True
     ).root  # fmt: skip
     tasks = [_task(name, config, root) for name in config.suite.experiments]
     words = [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] not in _OURS]  # fmt: skip
+    _remember(words, root, force=config.force)
     started = time.time()
     try:
         _run_all(tasks, words, root, config.suite.jobs or _jobs(config), force=config.force)
@@ -79,6 +85,21 @@ def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
     typer.echo(as_markdown(rows), nl=False)
     typer.echo(f"results {root / 'results.md'}, results.csv, results.json")
     return int(any(row.note.startswith("failed") for row in rows))
+
+
+def _remember(words: Sequence[str], root: Path, *, force: bool) -> None:
+    """Note the settings that the tasks of a folder share; results under others must not come into one table."""
+    file = root / "settings.json"
+    if (
+        file.is_file()
+        and not force
+        and (former := json.loads(file.read_text())["settings"]) != list(words)
+    ):
+        raise ConfigError(
+            f"{root} holds a suite that ran with the settings {' '.join(former) or '(none)'}; give these, "
+            "another run_dir, or force=true to run all tasks anew"
+        )
+    write_json(file, {"settings": list(words)})
 
 
 def _task(name: str, config: FinetuneConfig, root: Path) -> _Task:

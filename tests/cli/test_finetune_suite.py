@@ -65,6 +65,11 @@ def test_a_suite_makes_one_table_says_what_is_missing_and_does_not_run_twice(
     assert (tmp_path / "run" / "mouse_3" / "results.json").stat().st_mtime_ns == before
     assert 100 * single["test"]["mcc"]["mean"] == pytest.approx(mouse["mean"])
 
+    other = suite("gue/mouse_3", root, tmp_path / "run", "optimizer.lr=1e-4")
+    assert other.returncode == 2
+    assert "ran with the settings" in other.stderr
+    assert (tmp_path / "run" / "mouse_3" / "results.json").stat().st_mtime_ns == before
+
 
 def test_an_unknown_experiment_is_one_sentence(tmp_path: Path) -> None:
     failed = suite("gue/nonsense", tmp_path, tmp_path / "run")
