@@ -26,6 +26,7 @@ _VERBS = {
     "demo": "The main job on bundled data: start here.",
     "pretrain": "Train a language model on genomes.",
     "finetune": "Train a classifier on labelled sequences.",
+    "compare": "Fine-tuning runs against one another, with paired tests.",
     "evaluate": "Held-out bits per base, or a classifier's metrics.",
     "score": "Log-likelihoods of sequences and regions.",
     "vep": "Effects of variants: VCF in, scored VCF or TSV out.",

@@ -160,6 +160,36 @@ def ranking_areas(
     return auroc, auprc
 
 
+def accuracy(confusion: Floats) -> Floats:
+    """Return the share of right predictions of matrices, shape (R, C, C), as (R,)."""
+    return np.asarray(np.trace(confusion, axis1=1, axis2=2) / confusion.sum((1, 2)))
+
+
+OF_CONFUSION = {"mcc": matthews, "f1_macro": f1_macro, "accuracy": accuracy}
+"""Metrics that depend on the predicted classes alone, as functions of confusion matrices."""
+
+
+def class_areas(
+    labels: npt.NDArray[np.int64], probabilities: Floats, weights: Floats
+) -> tuple[Floats, Floats]:
+    """Return AUROC and average precision, each of shape (R,): of class 1, or with more classes the mean of one against rest.
+
+    Parameters
+    ----------
+    labels
+        int64, shape (n,), in 0…C-1.
+    probabilities
+        Shape (n, C).
+    weights
+        Shape (R, n), ≥ 0.
+    """
+    n_classes = probabilities.shape[1]
+    columns = [1] if n_classes == 2 else list(range(n_classes))
+    areas = [ranking_areas(labels == c, probabilities[:, c], weights) for c in columns]
+    auroc, auprc = zip(*areas, strict=True)
+    return np.mean(auroc, axis=0), np.mean(auprc, axis=0)
+
+
 def weighted_metrics(
     labels: npt.NDArray[np.int64],
     probabilities: Floats,
@@ -174,16 +204,12 @@ def weighted_metrics(
     probabilities
         Shape (n, C); the prediction is the largest, the first of equals.
     """
-    n_classes = probabilities.shape[1]
-    confusion = confusion_matrices(labels, probabilities.argmax(1), n_classes, weights)
-    columns = [1] if n_classes == 2 else list(range(n_classes))
-    areas = [ranking_areas(labels == c, probabilities[:, c], weights) for c in columns]
+    confusion = confusion_matrices(labels, probabilities.argmax(1), probabilities.shape[1], weights)
+    auroc, auprc = class_areas(labels, probabilities, weights)
     return {
-        "mcc": matthews(confusion),
-        "f1_macro": f1_macro(confusion),
-        "accuracy": np.trace(confusion, axis1=1, axis2=2) / weights.sum(1),
-        "auroc": np.mean([a for a, _ in areas], axis=0),
-        "auprc": np.mean([p for _, p in areas], axis=0),
+        **{name: metric(confusion) for name, metric in OF_CONFUSION.items()},
+        "auroc": auroc,
+        "auprc": auprc,
     }
 
 
