@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from hyenadna.cli.schema import register_schema, to_dataclass
 from hyenadna.errors import ConfigError
-from hyenadna.models import NAMED_SIZES, HyenaForCausalLM
+from hyenadna.models import NAMED_SIZES, HyenaConfig, HyenaForCausalLM
 from hyenadna.resources import config_dir, weights_dir
 from hyenadna.training.config import PretrainConfig, to_plain
 from hyenadna.training.pretrain_data import open_genomes
@@ -111,6 +112,8 @@ def test_the_recipe_of_the_bundled_model_is_the_one_it_was_trained_with() -> Non
     report = json.loads((weights_dir() / "human-tiny-1k" / "report.json").read_text())
     trained = report["config"]
     recipe = to_plain(composed("experiment=human_tiny_1k", *_files_of("human_tiny_1k")))
+    # Settings of the model that came later have defaults that say what went without saying.
+    trained["model"] = HyenaConfig().to_dict() | trained["model"]
     for group in ("model", "task", "optimizer", "schedule", "length_warmup", "callbacks", "seed"):
         assert recipe[group] == trained[group], group
     for name in ("seq_len", "global_batch_size", "rc_probability", "max_n_fraction"):
@@ -120,6 +123,16 @@ def test_the_recipe_of_the_bundled_model_is_the_one_it_was_trained_with() -> Non
         assert [x for g in genomes for x in g[part] or ()] == trained["data"][part]
     for name in ("precision", "gradient_clip_norm", "cuda_graphs"):
         assert recipe["trainer"][name] == trained["trainer"][name], name
+
+
+def test_examples_of_other_mixers_have_the_shape_of_what_they_are_compared_with() -> None:
+    for name, peer, mixers in (
+        ("attention_tiny", "tiny_1k", ("attention",) * 2),
+        ("hybrid_small", "small_32k", ("hyena", "hyena", "hyena", "attention")),
+    ):
+        mine, theirs = (composed(f"model={x}").model.hyena_config() for x in (name, peer))
+        assert mine.layer_mixers == mixers
+        assert dataclasses.replace(mine, mixers="hyena") == theirs
 
 
 @pytest.mark.parametrize("name", sorted(NAMED_SIZES))

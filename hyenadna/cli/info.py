@@ -83,7 +83,7 @@ def _describe(source: str) -> None:
     _line("model", type(model).__name__)
     _line("parameters", f"{model.n_parameters():,}")
     for name, value in model.config.to_dict().items():
-        _line(name, str(value))
+        _line(name, ", ".join(value) if isinstance(value, list) else str(value))
     for name, value in model.head_settings().items():
         _line(f"head {name}", ", ".join(value) if isinstance(value, list) else str(value))
     _line("tokenizer", load_tokenizer(tokenizer_folder(source)).kind)

@@ -123,8 +123,9 @@ def _dry_run(config: PretrainConfig, invocation: Invocation) -> int:
         shape = build_language_model(config.model, seed=config.seed).config
     found = estimate(config, shape)
     devices = resolve_devices(config.trainer) * config.trainer.num_nodes
+    mixers = "" if shape.mixers == "hyena" else f" ({', '.join(shape.layer_mixers)})"
     rows = {
-        "model": f"{found.n_parameters:,} parameters; {shape.n_layers} layers of width {shape.d_model}, up to {shape.max_seq_len:,} tokens",
+        "model": f"{found.n_parameters:,} parameters; {shape.n_layers} layers of width {shape.d_model}{mixers}, up to {shape.max_seq_len:,} tokens",
         "one step": f"{found.tokens_per_step:,} tokens ({config.data.global_batch_size:,} windows of {found.seq_len:,})",
         "the run": f"{found.steps:,} steps, {found.steps * found.tokens_per_step:,} tokens",
         "one pass": f"{found.micro_batch:,} x {found.seq_len:,} tokens on {'each of ' if devices > 1 else ''}{devices} device{'s' * (devices > 1)}",

@@ -136,11 +136,14 @@ def automatic_batch_tokens(config: HyenaConfig, device: torch.device) -> int:
     Parameters
     ----------
     config
-        The model's shape; a token needs about ``d_model · (hyena_order + 12) + inner_dim · 2`` floats of activations.
+        The model's shape; a token needs about ``d_model · (hyena_order + 12) + inner_dim · 2`` floats of activations: the 12 are the long
+        convolution's, times the channels of a head where heads mix them. Attention and short convolutions need less.
     device
         Where the model is.
     """
-    per_token = 4 * (config.d_model * (config.hyena_order + 12) + 2 * config.inner_dim)
+    channels = config.hyena_head_dim if "hyena" in config.layer_mixers else 1
+    of_mixer = config.d_model * (config.hyena_order + 12 * channels)
+    per_token = 4 * (of_mixer + 2 * config.inner_dim)
     if device.type == "cuda":
         # What torch keeps for its next tensors is free, too: a second run in a process gets batches like the first one's.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,9 +1,6 @@
-"""Generation base by base, each at a cost that grows with the square of the length's logarithm.
+"""Generation base by base: what may be chosen, and what is.
 
-A long convolution answers y[t] = Σ k[t − s]·w[s] before w[t + 1] is known. Of the new positions, once m of them are done and P is the largest power of two that
-divides m, the last P inputs are convolved with the filter for the next P outputs (relaxed convolution: van der Hoeven 2002,
-doi 10.1006/jsco.2002.0562; Flash Inference, arXiv 2410.12982). Every pair of positions meets exactly once. The prompt's part in all new
-outputs is computed at the beginning, in one transform.
+How a model that has read a prompt takes one more base without reading everything again stands in `hyenadna.inference.decoding`.
 """
 
 from __future__ import annotations
@@ -11,22 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from hyenadna.errors import ConfigError, DataError, SequenceLengthError
+from hyenadna.inference.decoding import Stream
 from hyenadna.inference.forward import require_scoring, scoring_mode
 from hyenadna.models import HyenaForCausalLM
-from hyenadna.models.hyena import HyenaBlock, HyenaOperator
 from hyenadna.tokenizers import CharacterTokenizer
 
 __all__ = ["Generated", "Rules", "generate"]
 
-_DIRECT = 16  # tiles up to this size are matrix products
 _BASES = "ACGT"
 
 
@@ -179,7 +174,7 @@ def _continue(
     log_p = np.empty((n_samples, n_bases))
     codes = np.empty((n_samples, n_bases), np.uint8)
     with scoring_mode(model, half=False):
-        stream = _Stream(model, ids, n_samples, n_bases)
+        stream = Stream(model, ids, n_samples, n_bases)
         logits = stream.logits
         for i in range(n_bases):
             of_bases = logits.double().log_softmax(-1)[:, base_ids].cpu().numpy()
@@ -273,118 +268,3 @@ class _Chooser:
         keep = np.zeros_like(kept)
         np.put_along_axis(keep, order, kept, axis=1)
         return np.where(keep, p, 0.0)
-
-
-class _Stream:
-    """A model that has read a prompt and takes one token of each sample at a time."""
-
-    def __init__(self, model: HyenaForCausalLM, prompt: torch.Tensor, n_samples: int, n_bases: int) -> None:  # fmt: skip
-        self.model = model
-        self.done = 0
-        backbone = model.backbone
-        x = backbone.embedding(prompt[None].int())
-        self.mixers: list[_Mixer] = []
-        for layer in backbone.layers:
-            block = cast(HyenaBlock, layer)
-            mixer = _Mixer(block.mixer, n_samples, len(prompt), n_bases)
-            self.mixers.append(mixer)
-            x = x + mixer.read(block.norm1(x))
-            x = x + block.mlp(block.norm2(x))
-        self.logits = self._head(x[:, -1]).expand(n_samples, -1)
-
-    def step(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Take a token of each sample, shape (n,), and return the logits of the next ones, (n, V)."""
-        x = self.model.backbone.embedding(token_ids.int())
-        for layer, mixer in zip(self.model.backbone.layers, self.mixers, strict=True):
-            block = cast(HyenaBlock, layer)
-            x = x + mixer.step(block.norm1(x), self.done)
-            x = x + block.mlp(block.norm2(x))
-        self.done += 1
-        return self._head(x)
-
-    def _head(self, x: torch.Tensor) -> torch.Tensor:
-        return cast(torch.Tensor, self.model.lm_head(self.model.backbone.final_norm(x)))
-
-
-class _Mixer:
-    """A Hyena operator with what it must remember: the last inputs of the short convolution, and its long convolutions."""
-
-    def __init__(self, mixer: HyenaOperator, n_samples: int, n_read: int, n_new: int) -> None:
-        self.mixer, self.n_samples = mixer, n_samples
-        k, bias = mixer.filter(n_read + n_new)
-        self.convolutions = [_LongConvolution(*pair, n_samples, n_new) for pair in zip(k, bias, strict=True)]  # fmt: skip
-        short: nn.Conv1d = mixer.short_conv
-        self.taps = short.weight[:, 0]
-        self.short_bias = cast(torch.Tensor, short.bias)
-        self.recent = torch.empty(0)
-
-    def read(self, x: torch.Tensor) -> torch.Tensor:
-        """Map the prompt's states (1, L, D), and remember it."""
-        projected = self.mixer.in_proj(x).transpose(1, 2).contiguous()
-        *gates, v = self.mixer.smooth(projected).chunk(self.mixer.order + 1, dim=1)
-        for j, convolution in enumerate(self.convolutions):
-            v = convolution.read(gates[self.mixer.order - 1 - j] * v)
-        n_kept = self.taps.shape[1] - 1
-        self.recent = nn.functional.pad(projected, (n_kept, 0))[..., projected.shape[-1] :]
-        self.recent = self.recent.expand(self.n_samples, -1, -1)
-        return cast(torch.Tensor, self.mixer.out_proj((gates[0] * v).transpose(1, 2)))
-
-    def step(self, x: torch.Tensor, i: int) -> torch.Tensor:
-        """Map the states (n, D) of new position i."""
-        window = torch.cat([self.recent, self.mixer.in_proj(x)[..., None]], dim=-1)
-        self.recent = window[..., 1:]
-        smooth = (window * self.taps).sum(-1) + self.short_bias
-        *gates, v = smooth.chunk(self.mixer.order + 1, dim=1)
-        for j, convolution in enumerate(self.convolutions):
-            v = convolution.step(gates[self.mixer.order - 1 - j] * v, i)
-        return cast(torch.Tensor, self.mixer.out_proj(gates[0] * v))
-
-
-class _LongConvolution:
-    """y = k ⊛ w + bias · w, of a signal that becomes known position by position."""
-
-    def __init__(self, k: torch.Tensor, bias: torch.Tensor, n_samples: int, n_new: int) -> None:
-        self.k, self.bias, self.n_new = k, bias, n_new
-        self.now = k[:, 0] + bias
-        shape = (n_samples, len(k), n_new)
-        self.inputs, self.outputs = k.new_zeros(shape), k.new_zeros(shape)
-        self.tiles: dict[int, torch.Tensor] = {}
-
-    def read(self, w: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of the prompt's signal (1, D, L), and add its part in all outputs to come."""
-        length = w.shape[-1]
-        n = 1 << (2 * length + self.n_new - 2).bit_length()
-        y: torch.Tensor = torch.fft.irfft(torch.fft.rfft(w, n=n) * torch.fft.rfft(self.k, n=n), n=n)
-        self.outputs += y[..., length : length + self.n_new]
-        return y[..., :length] + self.bias[:, None] * w
-
-    def step(self, w: torch.Tensor, i: int) -> torch.Tensor:
-        """Take the signal (n, D) of new position i, and return the output there."""
-        self.inputs[..., i] = w
-        y = self.outputs[..., i] + self.now * w
-        m = i + 1
-        size = m & -m
-        to_come = min(size, self.n_new - m)
-        if to_come > 0:
-            self.outputs[..., m : m + to_come] += self._tile(self.inputs[..., m - size : m])[..., :to_come]  # fmt: skip
-        return y
-
-    def _tile(self, w: torch.Tensor) -> torch.Tensor:
-        """Return the part of P inputs (n, D, P) in the P outputs after them."""
-        size = w.shape[-1]
-        tile = self.tiles.get(size)
-        if tile is None:
-            k = nn.functional.pad(self.k[:, : 2 * size], (0, max(0, 2 * size - self.k.shape[1])))
-            if size <= _DIRECT:
-                at = torch.arange(size, device=k.device)
-                tile = k[
-                    :, size + at[None, :] - at[:, None]
-                ]  # (D, s, t): the weight of input s in output P + t
-            else:
-                tile = torch.fft.rfft(k, n=2 * size)
-            self.tiles[size] = tile
-        if size <= _DIRECT:
-            return torch.einsum("nds,dst->ndt", w, tile)
-        # A ring of 2P: what wraps around falls on the first P outputs, which are not asked for.
-        y: torch.Tensor = torch.fft.irfft(torch.fft.rfft(w, n=2 * size) * tile, n=2 * size)
-        return y[..., size:]

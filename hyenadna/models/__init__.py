@@ -1,9 +1,10 @@
-"""The Hyena models: shapes, operator, backbone, heads, and every layout in which their weights come."""
+"""The Hyena models: shapes, operator and other mixers, backbone, heads, and every layout in which their weights come."""
 
 from hyenadna.models.backbone import HyenaBackbone
-from hyenadna.models.config import NAMED_SIZES, HyenaConfig
+from hyenadna.models.config import MIXERS, NAMED_SIZES, HyenaConfig
 from hyenadna.models.heads import ClassificationHead, Pooling
 from hyenadna.models.hyena import HyenaBlock, HyenaOperator
+from hyenadna.models.mixers import CausalAttention, GatedConvolution, MultiHeadHyena, build_mixer
 from hyenadna.models.model import (
     HyenaForCausalLM,
     HyenaForSequenceClassification,
@@ -12,8 +13,11 @@ from hyenadna.models.model import (
 )
 
 __all__ = [
+    "MIXERS",
     "NAMED_SIZES",
+    "CausalAttention",
     "ClassificationHead",
+    "GatedConvolution",
     "HyenaBackbone",
     "HyenaBlock",
     "HyenaConfig",
@@ -21,6 +25,8 @@ __all__ = [
     "HyenaForSequenceClassification",
     "HyenaModel",
     "HyenaOperator",
+    "MultiHeadHyena",
     "Pooling",
+    "build_mixer",
     "load_model",
 ]

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from hyenadna.errors import SequenceLengthError
 from hyenadna.models.config import HyenaConfig
 from hyenadna.models.hyena import HyenaBlock, is_watched
+from hyenadna.models.mixers import build_mixer
 from hyenadna.ops import block
 
 
@@ -22,7 +23,9 @@ class HyenaBackbone(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.padded_vocab_size, config.d_model)
         self.embed_dropout = nn.Dropout(config.embed_dropout)
-        self.layers = nn.ModuleList([HyenaBlock(config) for _ in range(config.n_layers)])
+        self.layers = nn.ModuleList(
+            [HyenaBlock(config, build_mixer(kind, config)) for kind in config.layer_mixers]
+        )
         self.final_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
@@ -52,7 +55,7 @@ class HyenaBackbone(nn.Module):
         if length > limit:
             raise SequenceLengthError(
                 f"the input has {length:,} tokens but the model reads at most {limit:,}; score it in "
-                "windows, or load the model with a larger max_seq_len, which continues its filters"
+                "windows, or load the model with a larger max_seq_len, which continues its filters and positions"
             )
         x = self.embed_dropout(self._embedded(token_ids.int()))
         for layer in self.layers:
@@ -79,7 +82,8 @@ class HyenaBackbone(nn.Module):
 def initialize(module: nn.Module, config: HyenaConfig) -> None:
     """Draw initial weights in place: normal with `initializer_range`, residual outputs divided by √(2·n_layers), zero biases.
 
-    The scheme of GPT-2, which HyenaDNA uses for every linear layer; convolutions and filter biases keep torch's defaults.
+    The scheme of GPT-2, which HyenaDNA uses for every linear layer; convolutions and filter biases keep torch's defaults. Mixers of every kind name
+    their last layer ``out_proj``.
     """
     for name, child in module.named_modules():
         if isinstance(child, nn.Linear):

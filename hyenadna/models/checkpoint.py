@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _WEIGHTS_NAMES = (WEIGHTS_FILE, "pytorch_model.bin", "weights.ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_OF_MIXERS = {
+    f.name: f.default for f in fields(HyenaConfig)
+    if f.name in ("mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size")
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,9 @@ def write_model_folder(folder: str | Path, model: HyenaModel, tokenizer: Tokeniz
         The folder cannot be written.
     """
     settings: dict[str, Any] = {"model_type": "hyenadna", "architectures": [type(model).__name__]}
-    settings |= model.config.to_dict()
+    values = model.config.to_dict()
+    # Left out where they say nothing: folders of Hyena models stay as they were before there was a choice, readable by older versions.
+    settings |= {k: v for k, v in values.items() if k not in _OF_MIXERS or v != _OF_MIXERS[k]}
     if head := model.head_settings():
         settings["head"] = head
     state = {

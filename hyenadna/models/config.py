@@ -10,6 +10,8 @@ from typing import Any
 
 from hyenadna.errors import ConfigError
 
+MIXERS = ("hyena", "attention", "conv")
+
 
 @dataclass(frozen=True, kw_only=True)
 class HyenaConfig:
@@ -27,14 +29,20 @@ class HyenaConfig:
         Number of token ids V before padding, 12 for nucleotides.
     pad_vocab_size_multiple
         The embedding has the next multiple of this many rows, 16 for nucleotides; logits have as many columns.
+    mixers
+        What mixes positions in each layer (`hyenadna.models.mixers`): ``"hyena"``, ``"attention"`` or ``"conv"``, or a list of these that is repeated
+        over the layers, whose number it divides: ``["hyena", "hyena", "hyena", "attention"]``. Kept as one name where all are the same.
     max_seq_len
         Longest input, in tokens. Published models have their context plus 2 here (1,026 for tiny-1k).
     filter_grid_len
         Length on which the filter's positions 0…1 are laid out; None means `max_seq_len`. A larger `max_seq_len` than
         grid continues the filter beyond what training saw; that is the explicit way to run a model at longer
-        inputs.
+        inputs. Attention's rotary positions then go on, too, to distances that training never saw.
     hyena_order
         Order N ≥ 2 of the recurrence: N + 1 projections and N − 1 long convolutions.
+    hyena_heads
+        Heads H of Hyena layers of order 2: D / H channels share one filter and mix by their outer product. H divides D. None means D heads, in which nothing
+        is left to mix: the Hyena of the published models.
     short_kernel_size
         Taps of the depthwise convolution after the projections, ≥ 1.
     filter_dim, filter_layers
@@ -48,6 +56,12 @@ class HyenaConfig:
         code, 0.0 in the training repository) and the checkpoints do not say.
     filter_learned_positions
         Keep the positional features as parameters, as some published files do; otherwise they follow from the grid.
+    attention_heads
+        Heads of attention layers, ≥ 1; each is D / `attention_heads` wide, an even number, as rotary positions need it.
+    rotary_base
+        Of attention's positions, > 1: pairs of channels turn by angles from 1 down to about 1 / base per position.
+    conv_kernel_size
+        Taps of the gated convolution of ``"conv"`` layers, ≥ 1.
     embed_dropout, resid_dropout
         Dropout of the embedding and of each block's two outputs, in [0, 1).
     layer_norm_eps
@@ -70,9 +84,11 @@ class HyenaConfig:
     d_inner: int | None = None
     vocab_size: int = 12
     pad_vocab_size_multiple: int = 8
+    mixers: str | tuple[str, ...] = "hyena"
     max_seq_len: int = 1026
     filter_grid_len: int | None = None
     hyena_order: int = 2
+    hyena_heads: int | None = None
     short_kernel_size: int = 3
     filter_dim: int = 64
     filter_layers: int = 2
@@ -80,6 +96,9 @@ class HyenaConfig:
     filter_freq: float = 10.0
     filter_shift: float = 0.05
     filter_learned_positions: bool = False
+    attention_heads: int = 8
+    rotary_base: float = 10_000.0
+    conv_kernel_size: int = 7
     embed_dropout: float = 0.1
     resid_dropout: float = 0.0
     layer_norm_eps: float = 1e-5
@@ -91,7 +110,7 @@ class HyenaConfig:
         least = {
             "d_model": 1, "n_layers": 1, "vocab_size": 1, "pad_vocab_size_multiple": 1,
             "max_seq_len": 2, "hyena_order": 2, "short_kernel_size": 1, "filter_dim": 1,
-            "filter_layers": 0, "filter_emb_dim": 3,
+            "filter_layers": 0, "filter_emb_dim": 3, "attention_heads": 1, "conv_kernel_size": 1,
         }  # fmt: skip
         for name, low in least.items():
             value = getattr(self, name)
@@ -125,6 +144,41 @@ class HyenaConfig:
                 f"model max_seq_len={self.max_seq_len} exceeds the {self.grid_len} learned filter "
                 "positions, which cannot be continued"
             )
+        object.__setattr__(self, "mixers", _pattern(self.mixers, self.n_layers))
+        self._check_heads()
+
+    def _check_heads(self) -> None:
+        if not 1.0 < self.rotary_base < math.inf:
+            raise ConfigError(
+                f"model rotary_base={self.rotary_base!r} is impossible; a number > 1 is needed"
+            )
+        heads = self.hyena_heads
+        if heads is not None:
+            whole = isinstance(heads, int) and not isinstance(heads, bool) and heads >= 1
+            if not whole or self.d_model % heads:
+                raise ConfigError(
+                    f"model hyena_heads={heads!r} is impossible; a divisor of d_model={self.d_model} or none is needed"
+                )
+            if self.hyena_order != 2:
+                raise ConfigError(
+                    f"model hyena_heads={heads} needs hyena_order=2, not {self.hyena_order}: heads are defined for two gates"
+                )
+        if "attention" in self.layer_mixers and self.d_model % (2 * self.attention_heads):
+            raise ConfigError(
+                f"model attention_heads={self.attention_heads} does not suit d_model={self.d_model}; each head has d_model / attention_heads "
+                "channels, which must be a whole, even number"
+            )
+
+    @property
+    def layer_mixers(self) -> tuple[str, ...]:
+        """Kind of mixer of each layer."""
+        pattern = (self.mixers,) if isinstance(self.mixers, str) else self.mixers
+        return pattern * (self.n_layers // len(pattern))
+
+    @property
+    def hyena_head_dim(self) -> int:
+        """Channels P = D / H of a Hyena head, 1 in the ordinary Hyena."""
+        return self.d_model // (self.hyena_heads or self.d_model)
 
     @property
     def grid_len(self) -> int:
@@ -162,8 +216,11 @@ class HyenaConfig:
         return cls(d_model=d_model, n_layers=n_layers, max_seq_len=max_seq_len)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return dataclasses.asdict(self)
+        """Return the fields as plain values; a pattern of mixers is a list."""
+        values = dataclasses.asdict(self)
+        if not isinstance(self.mixers, str):
+            values["mixers"] = list(self.mixers)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HyenaConfig:
@@ -182,6 +239,21 @@ class HyenaConfig:
             return cls(**values)
         except TypeError as error:
             raise ConfigError(f"a model setting has the wrong type: {error}") from error
+
+
+def _pattern(mixers: Any, n_layers: int) -> str | tuple[str, ...]:
+    """Check a pattern of mixers, and return it in the one form that it is kept in."""
+    pattern = (mixers,) if isinstance(mixers, str) else mixers
+    named = isinstance(pattern, list | tuple) and len(pattern) > 0
+    if not named or not all(isinstance(kind, str) and kind in MIXERS for kind in pattern):
+        raise ConfigError(
+            f"model mixers={mixers!r} is impossible; one of {', '.join(MIXERS)}, or a list of these, is needed"
+        )
+    if n_layers % len(pattern):
+        raise ConfigError(
+            f"model mixers={list(pattern)} has {len(pattern)} kinds, which cannot be repeated over n_layers={n_layers}; their number must divide that of the layers"
+        )
+    return pattern[0] if len(set(pattern)) == 1 else tuple(pattern)
 
 
 # d_model, n_layers, max_seq_len of the LongSafari checkpoints (arXiv 2306.15794 and their config files).

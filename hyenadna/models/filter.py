@@ -77,7 +77,9 @@ class ImplicitFilter(nn.Module):
         self.emb_dim = config.filter_emb_dim
         self.shift = config.filter_shift
         self.n_convolutions = config.hyena_order - 1
-        width, channels = config.filter_dim, config.d_model * self.n_convolutions
+        # The channels of a head share one filter; in the ordinary Hyena each has its own.
+        filters = config.d_model // config.hyena_head_dim
+        width, channels = config.filter_dim, filters * self.n_convolutions
         widths = [config.filter_emb_dim, *[width] * (config.filter_layers + 1)]
         self.linears = nn.ModuleList(
             [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
@@ -98,9 +100,9 @@ class ImplicitFilter(nn.Module):
         Returns
         -------
         k : torch.Tensor
-            float32, shape (hyena_order − 1, D, length); not to be written to.
+            float32, shape (hyena_order − 1, H, length), H = D without heads; not to be written to.
         bias : torch.Tensor
-            Skip weights, shape (hyena_order − 1, D).
+            Skip weights, shape (hyena_order − 1, H).
         """
         k = self._evaluate(length) if self._must_evaluate() else self._kept(length)
         shape = (self.n_convolutions, -1)

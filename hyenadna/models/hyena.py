@@ -78,12 +78,12 @@ class MLP(nn.Module):
 
 
 class HyenaBlock(nn.Module):
-    """Pre-norm residual block: the operator, then the MLP."""
+    """Pre-norm residual block: a mixer (None is the Hyena operator; see `hyenadna.models.mixers`), then the MLP."""
 
-    def __init__(self, config: HyenaConfig) -> None:
+    def __init__(self, config: HyenaConfig, mixer: nn.Module | None = None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
-        self.mixer = HyenaOperator(config)
+        self.mixer = HyenaOperator(config) if mixer is None else mixer
         self.norm2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.resid_dropout)
@@ -93,10 +93,10 @@ class HyenaBlock(nn.Module):
         dtype = half_blocks.half_dtype(x)  # None on a CPU, before anything else is looked at
         if dtype is not None and not self._is_plain():
             dtype = None
-        if dtype is None or not self._long_enough(x, dtype):
-            x = x + self.dropout(self.mixer(self.norm1(x)))
+        mixer = self.mixer
+        if dtype is None or type(mixer) is not HyenaOperator or not self._long_enough(x, dtype):
+            x = x + self.dropout(mixer(self.norm1(x)))
         else:
-            mixer = self.mixer
             length = x.shape[1]
             k, skip = cast(tuple[torch.Tensor, torch.Tensor], mixer.filter(length))
             worth_keeping = k.nbytes <= MOST_KEPT_BYTES
@@ -113,7 +113,9 @@ class HyenaBlock(nn.Module):
 
     def _is_plain(self) -> bool:
         """Whether nothing stands in for a layer or wants to see what goes through it, and nothing is dropped."""
-        layers = (self.norm1, self.norm2, self.dropout, self.mixer, self.mlp, *self.mixer.children(), *self.mlp.children())  # fmt: skip
+        layers = [self.norm1, self.norm2, self.dropout, self.mlp, *self.mlp.children()]
+        if type(self.mixer) is HyenaOperator:  # others run as they are, whatever is in them
+            layers += [self.mixer, *self.mixer.children()]
         return (
             all(type(layer) in _PLAIN and not is_watched(layer) for layer in layers)
             and not (self.training and self.dropout.p > 0)

@@ -110,6 +110,11 @@ def to_hf(model: HyenaModel) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             f"{head['pooling']!r} {'with' if head['head_bias'] else 'without'} a bias"
             f"{', of both strands' if head['both_directions'] else ''}"
         )
+    if config.mixers != "hyena" or config.hyena_head_dim > 1:
+        what = "Hyena heads" if config.mixers == "hyena" else ", ".join(config.layer_mixers)
+        raise CheckpointError(
+            f"the -hf layout knows only layers of plain Hyena; this model has {what}; keep it in our own layout"
+        )
     if config.max_seq_len != config.grid_len:
         raise CheckpointError(
             f"the -hf layout ties the longest input to the filter's grid; this model has {config.max_seq_len} "

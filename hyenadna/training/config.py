@@ -48,9 +48,11 @@ class ModelConfig:
     d_inner: int | None = None
     vocab_size: int = 12
     pad_vocab_size_multiple: int = 8
+    mixers: Any = "hyena"
     max_seq_len: int = 1026
     filter_grid_len: int | None = None
     hyena_order: int = 2
+    hyena_heads: int | None = None
     short_kernel_size: int = 3
     filter_dim: int = 64
     filter_layers: int = 2
@@ -58,6 +60,9 @@ class ModelConfig:
     filter_freq: float = 10.0
     filter_shift: float = 0.05
     filter_learned_positions: bool = False
+    attention_heads: int = 8
+    rotary_base: float = 10_000.0
+    conv_kernel_size: int = 7
     embed_dropout: float = 0.1
     resid_dropout: float = 0.0
     layer_norm_eps: float = 1e-5

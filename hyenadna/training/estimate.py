@@ -1,14 +1,17 @@
 """How much a pretraining step needs, before it is run: parameters, tokens, and peak memory.
 
-On a GPU in half precision the sum below follows what `hyenadna.ops.block` keeps. Elsewhere the model runs on torch's meta device, which has
-shapes and no numbers, and what autograd keeps is counted. Both add what lives only for a moment in the largest backward step.
+On a GPU in half precision the sum below follows what `hyenadna.ops.block` keeps of Hyena, and autograd of other mixers. Elsewhere the model runs on
+torch's meta device, which has shapes and no numbers, and what autograd keeps is counted. Both add what lives only for a moment in the largest
+backward step. On a GPU the sum was held against measurements for Hyena alone.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaConfig, HyenaForCausalLM
@@ -90,28 +93,63 @@ def estimate(config: PretrainConfig, model: HyenaConfig) -> Estimate:
 def half_precision_bytes(model: HyenaConfig, batch: int, length: int, n_parameters: int) -> int:
     """Predict the peak of a step in bfloat16 on a GPU, bytes, for (batch, length) tokens."""
     tokens, width = batch * length, model.d_model
-    numbers, filters = tokens * width, 4 * width * length
-    kept_filters = filters if filters <= MOST_KEPT_BYTES else 0
-    # Kept of a block: its input and the sum in between (float32), projected signals (3) and the convolution's result in half precision.
-    block, of_input = 16 * numbers + kept_filters, 4 * numbers
-    layers = model.n_layers * (of_input if model.activation_checkpointing else block)
-    inside = block - of_input if model.activation_checkpointing else 0
+    numbers = tokens * width
+    mixers = {kind: _half_mixer(model, kind, batch, length) for kind in set(model.layer_mixers)}
+    # Kept of a block: its input and the sum in between (float32), and what its mixer needs.
+    of_input = 4 * numbers
+    blocks = [2 * of_input + mixers[kind].kept for kind in model.layer_mixers]
+    layers = model.n_layers * of_input if model.activation_checkpointing else sum(blocks)
+    inside = max(blocks) - of_input if model.activation_checkpointing else 0
     ends = 4 * numbers + (numbers if model.embed_dropout else 0)
     # The backward pass of the last block: residual gradients (two in float32), one rounded, and the hidden layer with its gradient …
     mlp = 10 * numbers + 4 * min(tokens * model.inner_dim, MOST_HIDDEN)
-    # … or projected gradients, smoothed signals and their gradients of some channels, workspaces, the filter and its gradient.
-    smoothed = min(3 * numbers, MOST_SMOOTHED)
-    workspace = numbers if length <= _SHORT else workspace_bytes(smoothed // 3, 2, backward=True)
-    mixer = (4 + 2 + 2 + 6 - 4) * numbers + 4 * smoothed + workspace + 2 * filters
+    # … or what a mixer needs there.
+    mixer = max(of_kind.moment for of_kind in mixers.values())
     loss = 40 * model.padded_vocab_size * tokens
     return _STATE_BYTES * n_parameters + layers + inside + ends + max(mlp, mixer, loss)
+
+
+class _MixerBytes(NamedTuple):
+    """What one mixer keeps for its backward pass, and needs for a moment in it."""
+
+    kept: int
+    moment: int
+
+
+def _half_mixer(model: HyenaConfig, kind: str, batch: int, length: int) -> _MixerBytes:
+    numbers = batch * length * model.d_model
+    if kind == "attention":
+        # Normed, projected (3), queries and keys turned, the result, in half precision; of each row and head the sum of its exponentials.
+        sums = 4 * batch * length * model.attention_heads
+        # Gradients: two residual ones, the result's, of the parts (3), turned back in float32 (2), joined again (3).
+        return _MixerBytes(14 * numbers + sums, (4 + 2 + 2 + 6 + 8 + 6) * numbers)
+    if kind == "conv":
+        # Normed, projected (3), the convolution's input and output, the result.
+        return _MixerBytes(14 * numbers, (4 + 2 + 2 + 6 + 6) * numbers)
+    shared = model.hyena_head_dim
+    filters = 4 * model.d_model // shared * length
+    if shared > 1:
+        # Normed, projected (3), smoothed (3), the result; products of gates and values, and their convolutions.
+        work = workspace_bytes(shared * numbers, 2, backward=True)
+        return _MixerBytes(
+            (16 + 4 * shared) * numbers + filters,
+            (20 + 10 * shared) * numbers + work + 2 * filters,
+        )
+    # Projected signals (3) and the convolution's result in half precision.
+    kept_filters = filters if filters <= MOST_KEPT_BYTES else 0
+    # Projected gradients, smoothed signals and their gradients of some channels, workspaces, the filter and its gradient.
+    smoothed = min(3 * numbers, MOST_SMOOTHED)
+    work = numbers if length <= _SHORT else workspace_bytes(smoothed // 3, 2, backward=True)
+    moment = (4 + 2 + 2 + 6 - 4) * numbers + 4 * smoothed + work + 2 * filters
+    return _MixerBytes(8 * numbers + kept_filters, moment)
 
 
 def plain_bytes(model: HyenaConfig, batch: int, length: int, n_parameters: int) -> int:
     """Predict the peak of a step in float32 by plain layers, bytes, for (batch, length) tokens."""
     numbers = batch * length * model.d_model
-    # For a moment: three complex spectra of twice the length, or the hidden layer's gradients.
-    moment = max(48 * numbers, 8 * batch * length * model.inner_dim)
+    # For a moment: three complex spectra of twice the length, elsewhere six gradients in a mixer, or the hidden layer's gradients.
+    in_mixer = 48 * model.hyena_head_dim if "hyena" in model.layer_mixers else 24
+    moment = max(in_mixer * numbers, 8 * batch * length * model.inner_dim)
     return _STATE_BYTES * n_parameters + kept_bytes(model, batch, length, "meta") + moment
 
 
@@ -129,7 +167,24 @@ def kept_bytes(model: HyenaConfig, batch: int, length: int, device: str) -> int:
             found[storage._cdata] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+    with _FusedAttention(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         loss = next_base_loss(network(token_ids), token_ids).weighted
     del loss
     return sum(storage.nbytes() for storage in found.values())
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention as a CPU computes it, on the meta device, too, where torch would choose a form that keeps L² numbers."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is scaled_dot_product_attention:
+            fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+            return fused(*args, **kwargs)[0]
+        return func(*args, **kwargs)

@@ -17,9 +17,10 @@ from typing import NamedTuple, cast
 import torch
 from torch.nn.functional import conv1d, embedding, gelu, layer_norm, linear
 
+from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaConfig, HyenaForCausalLM
 from hyenadna.models.filter import ImplicitFilter
-from hyenadna.models.hyena import HyenaBlock
+from hyenadna.models.hyena import HyenaBlock, HyenaOperator
 from hyenadna.tasks.causal_lm import next_base_loss
 from hyenadna.training.config import OptimizerConfig
 from hyenadna.training.optim import build_optimizer, parameter_groups
@@ -55,8 +56,18 @@ class StepTiming(NamedTuple):
 
 
 def reference_logits(model: HyenaForCausalLM, token_ids: torch.Tensor) -> torch.Tensor:
-    """Compute the logits (B, L, V) of a model of order 2, without dropout, by the published code's operations."""
-    backbone = model.backbone
+    """Compute the logits (B, L, V) of a model of order 2, without dropout, by the published code's operations.
+
+    Raises
+    ------
+    ConfigError
+        The model has other mixers, which the published code has not.
+    """
+    backbone, config = model.backbone, model.config
+    if config.mixers != "hyena" or config.hyena_head_dim > 1 or config.hyena_order != 2:
+        raise ConfigError(
+            "the published code's arithmetic is that of plain Hyena layers of order 2"
+        )
     x = embedding(token_ids.long(), backbone.embedding.weight)
     for layer in backbone.layers:
         block = cast(HyenaBlock, layer)
@@ -74,7 +85,7 @@ def _norm(x: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
 
 
 def _reference_mixer(block: HyenaBlock, x: torch.Tensor) -> torch.Tensor:
-    mixer, length = block.mixer, x.shape[1]
+    mixer, length = cast(HyenaOperator, block.mixer), x.shape[1]
     projected = linear(x, mixer.in_proj.weight, mixer.in_proj.bias).transpose(1, 2)
     short = mixer.short_conv
     padding = short.kernel_size[0] - 1

@@ -47,6 +47,11 @@ def test_describes_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
         "66",
         "character",
     )
+    assert lines["mixers"] == "hyena"
+    hybrid = HyenaConfig(d_model=16, n_layers=2, mixers=("hyena", "attention"), max_seq_len=66)
+    HyenaForCausalLM(hybrid).save_pretrained(tmp_path / "hybrid")
+    assert main(["info", str(tmp_path / "hybrid")]) == 0
+    assert _lines(capsys)["mixers"] == "hyena, attention"
     HyenaForSequenceClassification(config, labels=["no", "yes"]).save_pretrained(tmp_path / "cls")
     assert main(["info", str(tmp_path / "cls")]) == 0
     assert _lines(capsys)["head labels"] == "no, yes"

@@ -71,7 +71,7 @@ def test_unnamed_run_goes_to_a_dated_folder_and_is_summed_up(
         (["trainer.max_steps=many"], "'trainer.max_steps': value 'many'"),
         (["data.seq_len=[1]"], "data.seq_len"),
         (["optimizer.lr=-1"], "optimizer.lr=-1.0 is impossible"),
-        (["model=tiny_2k"], "demo, large_1m"),
+        (["model=tiny_2k"], "demo, hybrid_small, large_1m"),
         (["optimizer.betas=[0.9"], "cannot be read"),
         (["--steps=3"], "unknown option '--steps'"),
         (["steps"], "'steps' is no setting"),
@@ -271,3 +271,38 @@ def test_a_dry_run_says_what_the_run_needs_and_leaves_nothing(
     assert not list(Path().iterdir())
     assert main(["pretrain", "--dry-run", *words, "data.seq_len=100"]) == 2
     assert "exceeds the model's max_seq_len of 66" in capsys.readouterr().err
+
+
+def test_a_hybrid_trains_resumes_and_generates(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hybrid = ["model.n_layers=3", "model.mixers=[hyena,attention,conv]", "model.attention_heads=2"]
+    assert main(["pretrain", "--dry-run", *words, *hybrid]) == 0
+    assert "3 layers of width 8 (hyena, attention, conv)" in capsys.readouterr().out
+    assert main(["pretrain", *words, *hybrid, "run_dir=whole", "trainer.max_steps=6"]) == 0
+    steps = ["trainer.max_steps=4", "schedule=constant"]
+    assert main(["pretrain", *words, *hybrid, "run_dir=run", *steps]) == 0
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert config["model"]["mixers"] == ["hyena", "attention", "conv"]
+    assert main(["pretrain", "resume=run", "trainer.max_steps=6"]) == 0
+    assert len(train_losses("run")) >= 1
+    capsys.readouterr()
+    assert main(["generate", "-m", "run", "-p", "ACGT", "-n", "20"]) == 0
+    assert main(["score", "-m", "run", "-i", "../genome.fa", "-o", "scores.tsv"]) == 0
+    assert main(["convert", "run", "-o", "hf", "--to", "hf"]) == 2
+    assert "only layers of plain Hyena" in capsys.readouterr().err
+    assert main(["convert", "run", "-o", "ours"]) == 0
+    # A pretrained shape replaces that of the config group, mixers too.
+    assert main(["pretrain", *words, "run_dir=next", "model.pretrained=run"]) == 0
+    config = yaml.safe_load(Path("next/config.yaml").read_text())
+    assert (config["model"]["mixers"], config["model"]["n_layers"]) == (["hyena", "attention", "conv"], 3)  # fmt: skip
+
+
+def test_mixers_that_fit_no_model_are_said_in_one_sentence(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for setting, part in (("model.mixers=mamba", "one of hyena, attention, conv"), ("model.mixers=[conv,hyena]", "n_layers=1")):  # fmt: skip
+        assert main(["pretrain", *words, setting]) == 2
+        said = capsys.readouterr().err
+        assert part in said
+        assert "Traceback" not in said

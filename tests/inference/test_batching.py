@@ -81,3 +81,12 @@ def test_larger_models_get_smaller_batches() -> None:
     tiny = automatic_batch_tokens(HyenaConfig.named("tiny-1k"), cpu)
     assert tiny > automatic_batch_tokens(HyenaConfig.named("small-32k"), cpu) >= 1
     assert automatic_batch_tokens(HyenaConfig(d_model=1_000_000), cpu) == 1
+
+
+def test_heads_that_mix_channels_get_smaller_batches() -> None:
+    cpu = torch.device("cpu")
+    one, eight, attention = (
+        automatic_batch_tokens(HyenaConfig(**changes), cpu)  # type: ignore[arg-type]
+        for changes in ({}, {"hyena_heads": 16}, {"mixers": "attention", "hyena_heads": 16})
+    )
+    assert one == attention > 2 * eight

@@ -12,8 +12,9 @@ import torch
 
 from hyenadna import CharacterTokenizer, HyenaConfig, HyenaForCausalLM, score_sequences
 from hyenadna.errors import ConfigError, DataError, SequenceError, SequenceLengthError
-from hyenadna.inference import generation
+from hyenadna.inference import decoding
 from hyenadna.inference.generation import Generated, Rules, generate
+from hyenadna.models import CausalAttention
 
 
 def _model(**changes: Any) -> HyenaForCausalLM:
@@ -44,7 +45,15 @@ def _full(model: HyenaForCausalLM, one: Generated) -> np.ndarray[Any, Any]:
     return found
 
 
-@pytest.mark.parametrize("changes", [{}, {"hyena_order": 3, "short_kernel_size": 4}, {"hyena_order": 4}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"hyena_order": 3, "short_kernel_size": 4}, {"hyena_order": 4}, {"hyena_heads": 4}, {"mixers": "attention"},
+        {"mixers": "conv"}, {"mixers": "conv", "conv_kernel_size": 1},
+        {"mixers": ["hyena", "attention", "conv", "hyena"], "n_layers": 4, "hyena_heads": 8, "attention_heads": 2},
+    ],
+    ids=str,
+)  # fmt: skip
 @pytest.mark.parametrize(("n", "read"), [(1, 1), (5, 2), (130, 17), (300, 299), (64, 500)])
 def test_log_probabilities_are_those_of_the_full_pass(
     changes: dict[str, Any], n: int, read: int
@@ -59,8 +68,23 @@ def test_log_probabilities_are_those_of_the_full_pass(
 
 
 def test_the_check_can_fail(model: HyenaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = generation._LongConvolution._tile
-    monkeypatch.setattr(generation._LongConvolution, "_tile", lambda self, w: original(self, w) * 1.05)  # fmt: skip
+    original = decoding._LongConvolution._tile
+    monkeypatch.setattr(decoding._LongConvolution, "_tile", lambda self, w: original(self, w) * 1.05)  # fmt: skip
+    (one,) = generate(model, [_prompt(9)], 100)
+    assert np.abs(one.log_probabilities - _full(model, one)).max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["attention", "conv"])
+def test_the_check_sees_what_other_mixers_remember(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model(mixers=kind)
+    if kind == "attention":  # every new position is turned as if it were the first
+        original = CausalAttention.heads
+        monkeypatch.setattr(CausalAttention, "heads", lambda self, x, first=0: original(self, x))
+    else:
+        step = decoding._ShortConvolution.step
+        monkeypatch.setattr(decoding._ShortConvolution, "step", lambda self, w: step(self, w) * 1.05)  # fmt: skip
     (one,) = generate(model, [_prompt(9)], 100)
     assert np.abs(one.log_probabilities - _full(model, one)).max() > 1e-4
 

@@ -299,6 +299,37 @@ def test_strategies_train_what_they_say(
     assert mcc == pytest.approx(results["test"]["mcc"]["mean"])
 
 
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_a_hybrid_is_fine_tuned_like_any_other(
+    strategy: str, task_folder: Path, tmp_path: Path
+) -> None:
+    if strategy == "lora":
+        pytest.importorskip("peft")
+    mixers = ("hyena", "attention", "conv")
+    config = HyenaConfig(d_model=16, n_layers=3, mixers=mixers, filter_dim=8, max_seq_len=34)
+    torch.manual_seed(0)
+    HyenaForCausalLM(config).save_pretrained(tmp_path / "hybrid")
+    finetune(settings(
+        task_folder, tmp_path / "run", strategy=strategy, model={"pretrained": str(tmp_path / "hybrid")},
+        trainer={"max_epochs": 1}, task={"baselines": False},
+    ))  # fmt: skip
+    before, after = backbone_of(tmp_path / "hybrid"), backbone_of(tmp_path / "run" / "model")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert load_model(tmp_path / "run" / "model").config.layer_mixers == mixers
+    for i in range(3):
+        adapted = {f"layers.{i}.mixer.{part}_proj.weight" for part in ("in", "out")}
+        assert adapted <= changed
+    assert ("layers.2.mixer.conv.weight" in changed) == (strategy == "full")
+
+
+def test_a_classifier_of_attention_starts_from_random_weights(
+    task_folder: Path, tmp_path: Path
+) -> None:
+    model = {"mixers": "attention", "attention_heads": 2, "max_seq_len": 30}
+    config = settings(task_folder, tmp_path / "run", model=model)
+    assert build_classifier(config, load_task(task_folder), seed=0).config.mixers == "attention"
+
+
 def test_every_adapter_gets_a_gradient(task_folder: Path, pretrained: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     config = settings(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 
 from hyenadna.models import HyenaConfig, HyenaForCausalLM
@@ -30,6 +33,21 @@ def test_filters_biases_and_norms_are_not_decayed_but_matrices_are() -> None:
     assert all(p.ndim == 1 for p in groups["vector"]["params"])
     assert groups["matrix"]["weight_decay"] == 0.1
     assert id(model.backbone.embedding.weight) in {id(p) for p in groups["matrix"]["params"]}
+
+
+@pytest.mark.parametrize("mixers", ["attention", "conv", ["hyena", "attention"]])
+def test_other_mixers_are_matrices_and_vectors(mixers: Any) -> None:
+    model = HyenaForCausalLM(HyenaConfig(d_model=16, mixers=mixers, filter_dim=4, max_seq_len=16))
+    groups = parameter_groups(model, OptimizerConfig(name="muon"))
+    names = {id(p): n for n, p in model.named_parameters()}
+    members = {g["name"]: {names[id(p)] for p in g["params"]} for g in groups}
+    assert ("filter" in members) == (mixers == ["hyena", "attention"])
+    last = "backbone.layers.1.mixer."
+    assert {last + "in_proj.weight", last + "out_proj.weight"} <= members["orthogonal"]
+    assert last + "out_proj.bias" in members["vector"]
+    if mixers == "conv":
+        assert last + "conv.weight" in members["matrix"]
+    assert sum(map(len, members.values())) == len(names)
 
 
 def test_frozen_parameters_and_empty_groups_are_left_out() -> None:
