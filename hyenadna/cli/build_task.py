@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Build a labelled task from a genome and its annotation, or from a published benchmark.", no_args_is_help=True)  # fmt: skip
 
 _Genome = Annotated[str, typer.Option("--genome", "-g", help="Genome: .2bit or FASTA.")]
-_Annotation = Annotated[str, typer.Option("--annotation", "-a", help="Genes of the same assembly: GFF3 or GTF.")]  # fmt: skip
+_Annotation = Annotated[str, typer.Option("--annotation", "-a", help="Genes of the same assembly: GFF3, GTF, genePred or refFlat.")]  # fmt: skip
 _Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
 _Upstream = Annotated[int, typer.Option(help="Bases before the place of a site.")]
 _Downstream = Annotated[int, typer.Option(help="Bases from the place on.")]

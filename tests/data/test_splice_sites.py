@@ -164,6 +164,23 @@ def test_cds_pieces_and_gtf_will_do(toy: tuple[Genome, Path], tmp_path: Path) ->
     assert "CDS features" in (tmp_path / "gtf/README.md").read_text()
 
 
+def test_a_table_of_ucsc_gives_the_same_task(toy: tuple[Genome, Path], tmp_path: Path) -> None:
+    genome, gff = toy
+    lines = []
+    for n in range(3):
+        for gene in range(GENES):
+            starts = [100 + gene * STEP + part * (EXON + INTRON) for part in range(3)]
+            ends = [start + EXON for start in starts]
+            lists = (",".join(map(str, places)) + "," for places in (starts, ends))
+            columns = (f"g{gene}", f"t{n}.{gene}", f"chrc{n}", "+-"[gene % 2], starts[0], ends[-1], 0, 0, 3, *lists)  # fmt: skip
+            lines.append("\t".join(map(str, columns)) + "\n")
+    (tmp_path / "refFlat.txt").write_text("".join(lines))
+    build_splice_task(genome, gff, tmp_path / "gff", settings=SMALL)
+    build_splice_task(genome, tmp_path / "refFlat.txt", tmp_path / "refflat", settings=SMALL)
+    one, other = ({(i, label) for i, label, _ in _rows(tmp_path / f) if label < 2} for f in ("gff", "refflat"))  # fmt: skip
+    assert len(one & other) > 0.9 * len(one | other)
+
+
 def test_annotations_that_cannot_serve_are_refused(
     toy: tuple[Genome, Path], tmp_path: Path
 ) -> None:
