@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyenadna.data.genome import Genome
-from hyenadna.data.kmers import KmerIndex, sketch_size
+from hyenadna.data.kmers import OVERLAPPING, KmerIndex, sketch_size
 from hyenadna.data.shuffle import dinucleotide_shuffle
 from hyenadna.errors import ConfigError, DataError
 from hyenadna.io.atomic import atomic_path
@@ -33,7 +33,7 @@ NEGATIVES = ("gc", "genes", "shuffle")
 SPLIT_BY = ("contig", "similarity")
 _HELD_OUT_FRACTION = 0.1
 _CANDIDATES_PER_SITE = 40
-_K, _SIMILAR = 20, 0.1  # rows with a tenth of their 20-mers in common stay in one split
+_K = 20  # rows with a tenth of their 20-mers in common stay in one split
 _MOST_OF_A_GROUP = 0.05  # larger groups of similar rows train
 
 
@@ -294,7 +294,7 @@ def _split_by_similarity(rows: Sequence[_Row], settings: SiteSettings) -> dict[s
     sequences = [row.sequence for row in rows]
     index = KmerIndex(sequences, _K, sketch_size(sequences))
     pairs = np.arange(len(rows)).reshape(-1, 2)
-    groups = index.clusters(_SIMILAR, pairs)
+    groups = index.clusters(OVERLAPPING, pairs)
     sizes = np.bincount(groups)
     wanted = _HELD_OUT_FRACTION * len(rows)
     held = {"test": 0, "dev": 0}
@@ -492,7 +492,7 @@ def _card(genome: Genome, task: SiteTask, settings: SiteSettings, summary: SiteS
     }[settings.negatives]
     splits = {
         "contig": "Splits are whole contigs",
-        "similarity": f"Rows of different splits share less than {_SIMILAR:.0%} of their {_K}-mers, on either strand",
+        "similarity": f"Rows of different splits share less than {OVERLAPPING:.0%} of their {_K}-mers, on either strand",
     }[settings.split_by]
     lines = [
         f"# {task.title}",
