@@ -88,6 +88,10 @@ def test_splice_and_peak_tasks_are_built_and_audited(
     assert "cheater's MCC" in capsys.readouterr().out
     pairs = json.loads((tmp_path / "audit.json").read_text())["pairs"]
     assert all(pair["copies"] == pair["reverse_complements"] == 0 for pair in pairs)
+    words = ["datasets", "build", "splice", "-g", genome, "-a", genes, "-o", f"{tmp_path}/more", "--split-by", "none", "--negatives", "near"]  # fmt: skip
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("train\t")
+    assert not (tmp_path / "more/test.csv").exists()
     files = ["--train", f"{task}/train.csv", "--dev", f"{task}/train.csv"]
     assert main(["datasets", "audit", *files, "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
