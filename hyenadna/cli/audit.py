@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def audit(
-    path: Annotated[str, typer.Argument(help="Folder with train, dev and test files, as GUE has them.")],
+    path: Annotated[str | None, typer.Argument(help="Folder with train, dev and test files, as GUE has them.")] = None,
+    train: Annotated[str | None, typer.Option(help="File in place of the folder's train file.")] = None,
+    dev: Annotated[str | None, typer.Option(help="File in place of the folder's dev file.")] = None,
+    test: Annotated[str | None, typer.Option(help="File in place of the folder's test file.")] = None,
     k: Annotated[int, typer.Option("-k", min=8, max=31, help="Length of the k-mers that are compared.")] = 20,
     sequence_column: Annotated[str, typer.Option(help="Column of the sequences.")] = "sequence",
     label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
@@ -24,12 +27,13 @@ def audit(
     and overlaps it if it holds a tenth. The cheater copies the label of the most similar row, where one overlaps, and gives
     all others the most frequent label: a score that needs no biology. Where a model's score on a split comes near the cheater's,
     or falls when such rows are left out, it has learnt the split. `hyenadna finetune` leaves copies out by itself
-    (data.drop_leaks), overlapping rows not.
+    (data.drop_leaks), overlapping rows only of data.extra_train.
 
     \b
     Examples
       hyenadna datasets audit GUE/tf/4
       hyenadna datasets audit my_task --json audit.json
+      hyenadna datasets audit --train built/train.csv --dev GUE/splice/reconstructed/dev.csv
     """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
     from hyenadna.cli.bench import print_table, write_json
     from hyenadna.data.labelled_task import load_task
@@ -38,11 +42,19 @@ def audit(
 
     if json_path is not None:
         check_output(json_path, force=force, folder=False)
-    task = load_task(path, sequence_column=sequence_column, label_column=label_column, drop_leaks=False)  # fmt: skip
+    task = load_task(
+        path, train=train, dev=dev, test=test,
+        sequence_column=sequence_column, label_column=label_column, drop_leaks=False,
+    )  # fmt: skip
     found = audit_task(task, k=k)
     if json_path is not None:
         document = {
             "path": path,
+            "files": {
+                "train": task.train.path,
+                "dev": task.dev.path,
+                "test": task.test and task.test.path,
+            },
             "k": found.k,
             "one_kmer_kept_of": found.sketched,
             "splits": [split._asdict() for split in found.splits],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Build a labelled task from a genome and its annotation, or from a published benchmark.", no_args_is_help=True)  # fmt: skip
 
 _Genome = Annotated[str, typer.Option("--genome", "-g", help="Genome: .2bit or FASTA.")]
-_Annotation = Annotated[str, typer.Option("--annotation", "-a", help="Genes of the same assembly: GFF3 or GTF.")]  # fmt: skip
+_Annotation = Annotated[str, typer.Option("--annotation", "-a", help="Genes of the same assembly: GFF3, GTF, genePred or refFlat.")]  # fmt: skip
 _Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
 _Upstream = Annotated[int, typer.Option(help="Bases before the place of a site.")]
 _Downstream = Annotated[int, typer.Option(help="Bases from the place on.")]
@@ -21,8 +21,8 @@ _Contigs = Annotated[str, typer.Option(help="Contigs of the split, separated by 
 _Gc = Annotated[float, typer.Option(help="Largest difference in GC content between the two windows of a pair, 0 to 1.")]  # fmt: skip
 _Seed = Annotated[int, typer.Option(help="Another seed chooses other negatives.")]
 _Force = Annotated[bool, typer.Option("--force", help="Overwrite files of an existing folder.")]
-_SplitBy = Annotated[str, typer.Option(help="contig: whole contigs are held out; similarity: rows that share 20-mers stay together.")]  # fmt: skip
-_Negatives = Annotated[str, typer.Option(help="gc: other windows of like GC content; genes: such windows inside genes; shuffle: the same dinucleotides in another order.")]  # fmt: skip
+_SplitBy = Annotated[str, typer.Option(help="contig: whole contigs are held out; similarity: rows that share 20-mers stay together; none: all rows train.")]  # fmt: skip
+_Negatives = Annotated[str, typer.Option(help="gc: other windows of like GC content; genes: such windows inside genes; near: such windows inside genes, a little beside a site; shuffle: the same dinucleotides in another order.")]  # fmt: skip
 
 
 @app.command("promoters")
@@ -84,8 +84,11 @@ def splice(
     Introns lie between the exons of a transcript, or between its CDS pieces where the annotation has no exons.
 
     \b
-    Example
+    Examples
       hyenadna datasets build splice -g bundled:scerevisiae/genome.2bit -a bundled:scerevisiae/genes.gff3.gz -o splice
+    More training rows for a task like it, which leave out by themselves what overlaps its dev and test:
+      hyenadna datasets build splice -g hg38.2bit -a gencode.gtf.gz --split-by none -o more
+      hyenadna finetune data.path=gue/splice/reconstructed data.extra_train=[more/train.csv]
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from hyenadna.data.genome import Genome
     from hyenadna.data.sites import SiteSettings
@@ -192,9 +195,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _say(summary: SiteSummary, what: str) -> None:
-    from hyenadna.data.sites import SPLITS
-
-    for split in SPLITS:
+    for split in summary.rows:
         typer.echo(f"{split}\t{summary.rows[split]:,} rows\t{', '.join(summary.contigs[split])}")
     left_out = [f"{count} {reason}" for reason, count in summary.skipped.items() if count]
     typer.echo(f"left out of {summary.sites:,} {what}: {'; '.join(left_out) or 'none'}", err=True)

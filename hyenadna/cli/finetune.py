@@ -37,6 +37,7 @@ def finetune(
 
     \b
     Data           data.path=FOLDER with train/dev/test .csv, .tsv or .fa (GUE's layout), or data.train data.dev data.test
+                   data.extra_train=[FILE,…] more training rows; those that overlap dev or test are left out
                    data.sequence_column  data.label_column  data.batch_size  data.rc_probability
                    data.substitution_probability  data.max_shift  data.mask_span  data.shuffled_negatives
     Model          model.pretrained=FOLDER_OR_HUB_ID  model.pooling=attention|positional|mean|last  model.both_directions=true

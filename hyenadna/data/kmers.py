@@ -16,7 +16,10 @@ from scipy.sparse.csgraph import connected_components
 
 from hyenadna.sequence import base_codes
 
-__all__ = ["KmerIndex", "sketch_size"]
+__all__ = ["OVERLAPPING", "KmerIndex", "sketch_size"]
+
+OVERLAPPING = 0.1
+"""Share of a sequence's 20-mers from which on another one that holds them counts as overlapping."""
 
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -66,6 +69,14 @@ class KmerIndex:
             best[mine] = theirs
             share[mine] = shared / self._counts[mine]
         return best, share
+
+    def overlaps(self, other: KmerIndex, share: float) -> npt.NDArray[np.bool_]:
+        """Tell of each sequence whether one of another index shares at least `share` (0 … 1) of the k-mers of the one that has fewer."""
+        found = np.zeros(self.n_rows, dtype=bool)
+        for mine, theirs, shared in self._pairs(other):
+            fewer = np.minimum(self._counts[mine], other._counts[theirs])
+            found[mine[shared >= share * fewer]] = True
+        return found
 
     def clusters(self, share: float, joined: Ints) -> Ints:
         """Number groups of sequences such that members of different groups share fewer k-mers than `share` of the shorter one's.

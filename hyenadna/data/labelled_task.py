@@ -1,18 +1,21 @@
 """A classification task: a folder or files of labelled sequences as train, dev and test.
 
 What is here decides which rows a classifier may learn from: rows of the training split that stand, on either strand, in
-a held-out split are left out, and a task without a dev split gets one. The test split is never changed.
+a held-out split are left out, and a task without a dev split gets one. The test split is never changed. Rows from elsewhere may be added to
+the training split; of them those that only overlap a held-out row are left out, too, as whoever cuts windows from a genome cuts them
+anywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hyenadna.data.kmers import OVERLAPPING, KmerIndex, sketch_size
 from hyenadna.data.labelled import (
     DELIMITERS,
     FASTA_SUFFIXES,
@@ -24,6 +27,8 @@ from hyenadna.data.labelled import (
 from hyenadna.errors import DataError, FileFormatError
 from hyenadna.resources import resolve
 from hyenadna.sequence import reverse_complement
+
+_K = 20
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class LabelledTask:
         Sentences for the user: rows left out, splits made.
     dropped
         Rows left out, by reason.
+    extra
+        What train ends with and has from elsewhere, file by file.
     """
 
     train: LabelledSet
@@ -50,6 +57,7 @@ class LabelledTask:
     label_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     dropped: dict[str, int] = field(default_factory=dict)
+    extra: tuple[LabelledSet, ...] = ()
 
     @property
     def n_classes(self) -> int:
@@ -120,6 +128,7 @@ def load_task(
     train: str | Path | None = None,
     dev: str | Path | None = None,
     test: str | Path | None = None,
+    extra_train: Sequence[str | Path] = (),
     sequence_column: str = "sequence",
     label_column: str = "label",
     max_seq_len: int | None = None,
@@ -136,13 +145,16 @@ def load_task(
         file, dev takes its place. Or a single file, which becomes the training split.
     train, dev, test
         Files that replace those of the folder.
+    extra_train
+        Files of more training rows, of the same classes. Rows that stand in train or overlap a row of dev or test are left out: a tenth
+        of the 20-mers of the one that has fewer, on either strand.
     max_seq_len
         Longest sequence allowed, in bases.
     dev_fraction
         Share of the training split, in (0, 1), that becomes the dev split where there is no dev file; stratified.
     drop_leaks
-        Leave out training sequences that stand, on either strand, in dev or test, and dev sequences that stand in test.
-        The test split is never changed.
+        Leave out training sequences that stand, on either strand, in dev or test, and dev sequences that stand in test, and extra rows as said
+        above. The test split is never changed.
     seed
         Chooses the rows of a dev split that is cut from the training split.
 
@@ -197,8 +209,19 @@ def load_task(
             f"there is no dev split: {len(sets['dev']):,} rows, a stratified {100 * dev_fraction:g} % of train, are "
             "held back for it"
         )
+    extra = []
+    for given in extra_train:
+        file = resolve(given)
+        more = read_rows(file, sequence_column=sequence_column, label_column=label_column)
+        extra.append(labelled_set(more, names, path=file, max_seq_len=max_seq_len))
+        if drop_leaks:
+            extra[-1] = _without_overlaps(extra[-1], sets, dropped, notes)
+        notes.append(f"{len(extra[-1]):,} of {len(more):,} sequences of {file} are trained on, too")
+        sets["train"] = _joined(sets["train"], extra[-1])
     _check_classes(sets["train"], sets["dev"], names)
-    return LabelledTask(sets["train"], sets["dev"], sets.get("test"), names, tuple(notes), dropped)
+    return LabelledTask(
+        sets["train"], sets["dev"], sets.get("test"), names, tuple(notes), dropped, tuple(extra)
+    )
 
 
 def _without_leaks(
@@ -222,6 +245,54 @@ def _without_leaks(
                     "on one of the strands"
                 )
     return clean
+
+
+def _without_overlaps(
+    extra: LabelledSet, sets: dict[str, LabelledSet], dropped: dict[str, int], notes: list[str]
+) -> LabelledSet:
+    """Leave out extra rows that overlap a row of dev or test, stand in train, or stand among the extra ones before."""
+    keys = np.array([strandless(s) for s in extra.sequences], dtype=object)
+    left = np.ones(len(extra), dtype=bool)
+    for other in ("test", "dev"):
+        if other in sets:
+            held_out = sets[other].sequences
+            sketched = sketch_size((*extra.sequences, *held_out))
+            mine, theirs = (KmerIndex(s, _K, sketched) for s in (extra.sequences, held_out))
+            copies = {strandless(s) for s in held_out}  # also of rows too short for k-mers
+            leaks = mine.overlaps(theirs, OVERLAPPING) | np.array([key in copies for key in keys])
+            if lost := int((leaks & left).sum()):
+                reason = f"overlap one of {other} (a tenth of its {_K}-mers, on either strand)"
+                _note_lost(f"extra_in_{other}", lost, reason, extra, dropped, notes)
+            left &= ~leaks
+    seen = {strandless(s) for s in sets["train"].sequences}
+    new: list[int] = []
+    for row in np.flatnonzero(left).tolist():
+        if keys[row] not in seen:
+            seen.add(keys[row])
+            new.append(row)
+    if lost := int(left.sum()) - len(new):
+        reason = "stand in train, or among them before, on one of the strands"
+        _note_lost("extra_in_train", lost, reason, extra, dropped, notes)
+    return extra.subset(new)
+
+
+def _note_lost(
+    name: str, lost: int, why: str, extra: LabelledSet, dropped: dict[str, int], notes: list[str]
+) -> None:
+    dropped[name] = dropped.get(name, 0) + lost
+    notes.append(
+        f"{lost:,} of {len(extra):,} sequences of {extra.path} are left out because they {why}"
+    )
+
+
+def _joined(train: LabelledSet, extra: LabelledSet) -> LabelledSet:
+    """Return the rows of both; file and checksum are those of the first."""
+    return replace(
+        train,
+        sequences=train.sequences + extra.sequences,
+        labels=np.concatenate([train.labels, extra.labels]),
+        lines=train.lines + extra.lines,
+    )
 
 
 def cut_dev(train: LabelledSet, fraction: float, seed: int) -> tuple[LabelledSet, LabelledSet]:

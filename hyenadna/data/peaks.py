@@ -61,7 +61,7 @@ def build_peak_task(
     OutputError
         The folder exists, or cannot be written.
     """
-    if settings.negatives == "genes":
+    if settings.negatives in ("genes", "near"):
         raise ConfigError("negatives from genes need an annotation; for peaks choose gc or shuffle")
     check_output(output, force=force, folder=True)
     source = resolve(peaks)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from hyenadna.data.annotation import read_annotation
 from hyenadna.data.genome import Genome
 from hyenadna.data.labelled import sha256_of
 from hyenadna.data.sites import (
@@ -24,7 +25,6 @@ from hyenadna.data.sites import (
 )
 from hyenadna.errors import DataError
 from hyenadna.io.atomic import check_output
-from hyenadna.io.gff import read_gff
 from hyenadna.resources import resolve
 from hyenadna.sequence import Interval
 
@@ -47,7 +47,7 @@ def build_promoter_task(
     genome
         The genome.
     annotation
-        GFF3 or GTF of the same assembly.
+        GFF3, GTF, genePred or refFlat of the same assembly.
     output
         Folder to write: train.csv, dev.csv, test.csv, windows.bed, README.md.
     settings
@@ -74,7 +74,7 @@ def build_promoter_task(
     settings = settings or SiteSettings()
     check_output(output, force=force, folder=True)
     source = resolve(annotation)
-    spans, used = _spans(source, kinds)
+    spans, used = _spans(source, kinds, genome.contigs)
     sites, skipped = _starts(genome, source, spans, used[0])
     length = settings.upstream + settings.downstream
     task = SiteTask(
@@ -92,11 +92,13 @@ def build_promoter_task(
     return build_site_task(genome, task, output, settings=settings, force=force)
 
 
-def _spans(annotation: Path, kinds: Sequence[str]) -> tuple[list[Interval], list[str]]:
+def _spans(
+    annotation: Path, kinds: Sequence[str], contigs: Collection[str]
+) -> tuple[list[Interval], list[str]]:
     """Return the features whose ends are starts, in the file's order by kind, and their kinds."""
     wanted = tuple(kinds) or _START_KINDS
     found: dict[str, list[Interval]] = {kind: [] for kind in wanted}
-    for feature in read_gff(annotation):
+    for feature in read_annotation(annotation, contigs):
         if feature.kind in found:
             found[feature.kind].append(feature.interval)
     present = [kind for kind in wanted if found[kind]]

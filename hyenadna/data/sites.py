@@ -3,8 +3,8 @@
 The result is a folder like those of GUE: ``train.csv``, ``dev.csv`` and ``test.csv`` with columns ``sequence,label``, a BED file that says where
 every row comes from, and a card.
 
-The one thing to know: a benchmark is only as good as its negatives. Each site is paired with a window that meets no site and carries the same bases
-at the place of the site, its anchor; otherwise a few letters at a fixed place would solve the task. What kinds of sites there are is said by
+The one thing to know: a benchmark is only as good as its negatives. Each site is paired with a window that meets no site (or, where
+asked for, nearly one) and carries the same bases at the place of the site, its anchor; otherwise a few letters at a fixed place would solve the task. What kinds of sites there are is said by
 `hyenadna.data.promoters`, `splice_sites` and `peaks`.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyenadna.data.genome import Genome
-from hyenadna.data.kmers import KmerIndex, sketch_size
+from hyenadna.data.kmers import OVERLAPPING, KmerIndex, sketch_size
 from hyenadna.data.shuffle import dinucleotide_shuffle
 from hyenadna.errors import ConfigError, DataError
 from hyenadna.io.atomic import atomic_path
@@ -29,11 +29,11 @@ from hyenadna.io.bed import BedRecord, write_bed
 from hyenadna.sequence import Interval, bases, reverse_complement_codes
 
 SPLITS = ("train", "dev", "test")
-NEGATIVES = ("gc", "genes", "shuffle")
-SPLIT_BY = ("contig", "similarity")
+NEGATIVES = ("gc", "genes", "near", "shuffle")
+SPLIT_BY = ("contig", "similarity", "none")
 _HELD_OUT_FRACTION = 0.1
 _CANDIDATES_PER_SITE = 40
-_K, _SIMILAR = 20, 0.1  # rows with a tenth of their 20-mers in common stay in one split
+_K = 20  # rows with a tenth of their 20-mers in common stay in one split
 _MOST_OF_A_GROUP = 0.05  # larger groups of similar rows train
 
 
@@ -72,13 +72,15 @@ class SiteSettings:
         Contigs of the test and the dev split. Empty: the contigs with the fewest sites, until each split has a tenth of all.
     negatives
         ``"gc"``: windows of the same contig with nearly the same GC content and the same anchor. ``"genes"``: such windows whose place lies inside a
-        gene, on its strand. ``"shuffle"``: the window's own bases in another order with the same dinucleotides, the anchor left where it is.
+        gene, on its strand. ``"near"``: such windows inside genes whose place lies in a site's window without being a site, so that the exact place
+        has to be known; these meet sites and each other. ``"shuffle"``: the window's own bases in another order with the same dinucleotides, the anchor left where it is.
     max_gc_difference
         Largest difference in GC content between a site's window and its partner, 0…1.
     seed
         Another seed chooses other partners and another order of rows.
     split_by
         ``"contig"``: whole contigs. ``"similarity"``: rows that share a tenth of their 20-mers on either strand, and pairs, stay together.
+        ``"none"``: all rows train, for a task that has its dev and test from elsewhere.
     """
 
     upstream: int = 200
@@ -95,8 +97,8 @@ class SiteSettings:
             raise ConfigError(
                 f"split_by {self.split_by!r} is unknown; expected one of {', '.join(SPLIT_BY)}"
             )
-        if self.split_by == "similarity" and (self.test_contigs or self.dev_contigs):
-            raise ConfigError("a split by similarity holds out no contigs; leave them away")
+        if self.split_by != "contig" and (self.test_contigs or self.dev_contigs):
+            raise ConfigError(f"a split by {self.split_by} holds out no contigs; leave them away")
         if self.negatives not in NEGATIVES:
             raise ConfigError(
                 f"negatives {self.negatives!r} are unknown; expected one of {', '.join(NEGATIVES)}"
@@ -177,7 +179,7 @@ def build_site_task(
     task
         Its sites, and what they are.
     output
-        Folder to write: train.csv, dev.csv, test.csv, windows.bed, README.md.
+        Folder to write: train.csv, dev.csv, test.csv (not without a split), windows.bed, README.md.
     settings
         Windows, negatives, splits and seed.
     force
@@ -221,12 +223,15 @@ def build_site_task(
         # The test first: of two windows with the same bases it keeps its own, and training loses the other.
         rows = {split: rows_of(contigs[split]) for split in reversed(SPLITS)}
     else:
-        rows = _split_by_similarity(rows_of(c for c in genome.contigs if c in task.sites), settings)
+        found = rows_of(c for c in genome.contigs if c in task.sites)
+        alone = settings.split_by == "none"
+        rows = {"train": found} if alone else _split_by_similarity(found, settings)
         contigs = {
             split: tuple(c for c in genome.contigs if any(row.interval.chrom == c for row in rows[split]))
-            for split in SPLITS
+            for split in rows
         }  # fmt: skip
-    for split in SPLITS:
+    splits = [split for split in SPLITS if split in rows]
+    for split in splits:
         if not rows[split]:
             raise DataError(
                 f"the {split} split ({', '.join(contigs[split])}) has no {' or '.join(task.kinds)} that can be used"
@@ -235,16 +240,16 @@ def build_site_task(
         rows[split] = [rows[split][place] for place in rng.permutation(len(rows[split]))]
     n_sites = sum(map(len, task.sites.values())) + task.skipped.get(ELSEWHERE, 0)
     summary = SiteSummary(
-        {split: len(rows[split]) for split in SPLITS}, contigs, n_sites, {**skipped}
+        {split: len(rows[split]) for split in splits}, contigs, n_sites, {**skipped}
     )
     with atomic_path(output, force=force, folder=True) as folder:
         folder.mkdir()
-        for split in SPLITS:
+        for split in splits:
             with (folder / f"{split}.csv").open("w", newline="", encoding="ascii") as out:
                 writer = csv.writer(out, lineterminator="\n")
                 writer.writerow(["sequence", "label"])
                 writer.writerows((row.sequence, row.label) for row in rows[split])
-        named = ((split, row) for split in SPLITS for row in rows[split])
+        named = ((split, row) for split in splits for row in rows[split])
         write_bed(
             (BedRecord(row.interval, f"{split}_{row.label}") for split, row in named),
             folder / "windows.bed",
@@ -294,7 +299,7 @@ def _split_by_similarity(rows: Sequence[_Row], settings: SiteSettings) -> dict[s
     sequences = [row.sequence for row in rows]
     index = KmerIndex(sequences, _K, sketch_size(sequences))
     pairs = np.arange(len(rows)).reshape(-1, 2)
-    groups = index.clusters(_SIMILAR, pairs)
+    groups = index.clusters(OVERLAPPING, pairs)
     sizes = np.bincount(groups)
     wanted = _HELD_OUT_FRACTION * len(rows)
     held = {"test": 0, "dev": 0}
@@ -350,8 +355,12 @@ def _rows(
     if settings.negatives == "shuffle":
         partners = _Shuffles(task, settings, rng)
     else:
-        genes = task.genes.get(chrom, ()) if settings.negatives == "genes" else None
-        partners = _Candidates(codes, taken, sites, task, settings, genes, rng)
+        genes = task.genes.get(chrom, ()) if settings.negatives in ("genes", "near") else None
+        beside = None
+        if settings.negatives == "near":
+            beside = taken.copy()
+            beside[[site.place for site in task.sites[chrom]]] = False
+        partners = _Candidates(codes, taken, sites, task, settings, genes, beside, rng)
     for at in rng.permutation(len(sites)):
         partner = partners.partner(sites[at], seen)
         if partner is None:
@@ -409,6 +418,7 @@ class _Candidates:
         task: SiteTask,
         settings: SiteSettings,
         genes: Sequence[Interval] | None,
+        beside: npt.NDArray[np.bool_] | None,
         rng: np.random.Generator,
     ) -> None:
         self._codes, self._taken, self._task, self._settings = codes, taken, task, settings
@@ -416,17 +426,23 @@ class _Candidates:
         self._largest_difference = int(settings.max_gc_difference * length)
         self._pools: dict[tuple[str, str, int], list[tuple[int, str]]] = {}
         wanted = Counter((row.kind, self._anchor(row)) for row in sites)
-        # A window is usable where it holds no N and no base of a site's window, told from running counts at its ends.
-        blocked = np.concatenate([[0], np.cumsum(taken | (codes > 3), dtype=np.int32)])
+        # A window is usable where it holds no N and no base of a site's window, told from running counts at its ends, or whose place is beside a site.
+        self._may_meet_sites = beside is not None
+        unusable = codes > 3 if self._may_meet_sites else taken | (codes > 3)
+        blocked = np.concatenate([[0], np.cumsum(unusable, dtype=np.int32)])
         low = np.flatnonzero(blocked[length:] == blocked[:-length])
         is_gc = np.concatenate([[0], np.cumsum((codes == 1) | (codes == 2), dtype=np.int32)])
         for strand in "+-":
             place = low + (settings.upstream if strand == "+" else settings.downstream - 1)
-            usable = None if genes is None else _inside(genes, strand, len(codes))[place]
+            usable = np.ones(len(place), np.bool_)
+            if genes is not None:
+                usable &= _inside(genes, strand, len(codes))[place]
+            if beside is not None:
+                usable &= beside[place]
             numbers = {kind: self._numbers(task.kinds[kind].anchor, place, strand) for kind in task.kinds}  # fmt: skip
             for (kind, anchor), count in wanted.items():
                 fits = numbers[kind] == _number(anchor)
-                fitting = np.flatnonzero(fits if usable is None else fits & usable)
+                fitting = np.flatnonzero(fits & usable)
                 some = rng.choice(
                     fitting, min(len(fitting), count * _CANDIDATES_PER_SITE), replace=False
                 )
@@ -446,7 +462,10 @@ class _Candidates:
                     place, strand = pool.pop()
                     window = _window(site.interval.chrom, place, strand, self._settings)
                     interval = Interval(*window)
-                    if self._taken[interval.start : interval.end].any():
+                    if (
+                        not self._may_meet_sites
+                        and self._taken[interval.start : interval.end].any()
+                    ):
                         continue
                     row = _row(self._codes, interval, self._task.negative_label, site.kind)
                     if _is_new(row.sequence, seen):
@@ -488,11 +507,13 @@ def _card(genome: Genome, task: SiteTask, settings: SiteSettings, summary: SiteS
     partner = {
         "gc": f"same contig, GC content within {settings.max_gc_difference:.1%}{same}",
         "genes": f"inside a gene of the same contig, on its strand, GC content within {settings.max_gc_difference:.1%}{same}",
+        "near": f"its place inside a gene of the same contig, on its strand, and in a site's window, but no site; GC content within {settings.max_gc_difference:.1%}{same}",
         "shuffle": f"the same bases in another order with the same dinucleotides{same}",
     }[settings.negatives]
     splits = {
         "contig": "Splits are whole contigs",
-        "similarity": f"Rows of different splits share less than {_SIMILAR:.0%} of their {_K}-mers, on either strand",
+        "similarity": f"Rows of different splits share less than {OVERLAPPING:.0%} of their {_K}-mers, on either strand",
+        "none": "All rows are for training",
     }[settings.split_by]
     lines = [
         f"# {task.title}",
@@ -504,7 +525,7 @@ def _card(genome: Genome, task: SiteTask, settings: SiteSettings, summary: SiteS
         "|---|---|---|",
         *(
             f"| {split} | {summary.rows[split]} | {', '.join(summary.contigs[split])} |"
-            for split in SPLITS
+            for split in summary.rows
         ),
         "",
         f"Of {summary.sites} different sites these were left out: "

@@ -9,8 +9,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
+from hyenadna.data.annotation import read_annotation
 from hyenadna.data.genome import Genome
 from hyenadna.data.labelled import sha256_of
 from hyenadna.data.sites import (
@@ -24,7 +26,6 @@ from hyenadna.data.sites import (
 )
 from hyenadna.errors import DataError
 from hyenadna.io.atomic import check_output
-from hyenadna.io.gff import read_gff
 from hyenadna.resources import resolve
 from hyenadna.sequence import Interval
 
@@ -50,7 +51,7 @@ def build_splice_task(
     genome
         The genome.
     annotation
-        GFF3 or GTF of the same assembly. Introns lie between the exons of one transcript, or, where there are no exons, between its CDS pieces.
+        GFF3, GTF, genePred or refFlat of the same assembly. Introns lie between the exons of one transcript, or, where there are no exons, between its CDS pieces.
     output
         Folder to write: train.csv, dev.csv, test.csv, windows.bed, README.md.
     settings
@@ -74,7 +75,7 @@ def build_splice_task(
     """
     check_output(output, force=force, folder=True)
     source = resolve(annotation)
-    introns, genes, part = _introns(source)
+    introns, genes, part = _introns(source, genome.contigs)
     sites, skipped = _sites(genome, source, introns)
     task = SiteTask(
         "Splice-site task",
@@ -90,10 +91,12 @@ def build_splice_task(
     return build_site_task(genome, task, output, settings=settings, force=force)
 
 
-def _introns(annotation: Path) -> tuple[list[Interval], dict[str, list[Interval]], str]:
+def _introns(
+    annotation: Path, contigs: Collection[str]
+) -> tuple[list[Interval], dict[str, list[Interval]], str]:
     """Return the introns of all transcripts, the transcripts' spans by contig, and the kind of feature that they are made of."""
     pieces: dict[str, dict[tuple[str, str, str], list[Interval]]] = {part: {} for part in _PARTS}
-    for feature in read_gff(annotation):
+    for feature in read_annotation(annotation, contigs):
         if feature.kind in pieces:
             owners = feature.attributes.get("Parent") or feature.attributes.get("transcript_id", ())
             for owner in owners:

@@ -1,4 +1,4 @@
-"""Files in and out: FASTA, GenBank, BED, GFF3 and GTF, VCF and BCF, and output that appears whole or not at all.
+"""Files in and out: FASTA, GenBank, BED, GFF3, GTF and genePred, VCF and BCF, and output that appears whole or not at all.
 
 Readers take a path, ``bundled:NAME/FILE``, or ``-`` for standard input, and know gzip and bgzip by content. What is wrong with an
 input is one sentence with path and line (`hyenadna.errors.FileFormatError`). Coordinates are 0-based half-open throughout.
@@ -9,6 +9,7 @@ from hyenadna.io.atomic import atomic_path, check_output, open_output, output_er
 from hyenadna.io.bed import BedRecord, read_bed, write_bed
 from hyenadna.io.fasta import FastaFile, FastaRecord, read_fasta
 from hyenadna.io.genbank import GenBankRecord, read_genbank
+from hyenadna.io.genepred import is_genepred, read_genepred
 from hyenadna.io.gff import Feature, read_gff, write_gff
 from hyenadna.io.streams import compression, input_name, open_bytes, open_text, require_input
 from hyenadna.io.vcf import VariantRecord, open_variants
@@ -25,6 +26,7 @@ __all__ = [
     "check_output",
     "compression",
     "input_name",
+    "is_genepred",
     "open_bytes",
     "open_output",
     "open_text",
@@ -34,6 +36,7 @@ __all__ = [
     "read_bed",
     "read_fasta",
     "read_genbank",
+    "read_genepred",
     "read_gff",
     "require_input",
     "write_bed",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hyenadna.data.kmers import KmerIndex, sketch_size
+from hyenadna.data.kmers import OVERLAPPING, KmerIndex, sketch_size
 from hyenadna.data.labelled import LabelledSet
 from hyenadna.data.labelled_task import LabelledTask
 from hyenadna.sequence import reverse_complement
@@ -18,13 +18,8 @@ from hyenadna.tasks.metrics import confusion_matrices, matthews
 
 __all__ = ["NEARLY_THE_SAME", "OVERLAPPING", "PairAudit", "SplitAudit", "TaskAudit", "audit_task"]
 
-OVERLAPPING, NEARLY_THE_SAME = 0.1, 0.5
-"""Shares of a sequence's k-mers that one sequence of another split holds."""
-_MOST_KMERS = 2 * 10**7
-_MOST_COPIES = (
-    50  # a k-mer of more sequences is a repeat of the genome, and says nothing of overlap
-)
-_BLOCK = 4096  # sequences that are compared at a time
+NEARLY_THE_SAME = 0.5
+"""As `OVERLAPPING`, a share of a sequence's k-mers that one sequence of another split holds."""
 
 Ints = npt.NDArray[np.int64]
 

@@ -138,6 +138,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult:
     limit = _max_seq_len(config.model)
     task = load_task(
         config.data.folder, train=config.data.train, dev=config.data.dev, test=config.data.test,
+        extra_train=config.data.extra_train,
         sequence_column=config.data.sequence_column, label_column=config.data.label_column,
         max_seq_len=limit, dev_fraction=config.data.dev_fraction, drop_leaks=config.data.drop_leaks,
     )  # fmt: skip
@@ -399,7 +400,9 @@ def _describe_data(task: LabelledTask) -> dict[str, Any]:
         }
 
     splits = {"train": task.train, "dev": task.dev, "test": task.test}
-    described = {name: describe(s) for name, s in splits.items() if s is not None}
+    described: dict[str, Any] = {name: describe(s) for name, s in splits.items() if s is not None}
+    if task.extra:
+        described["extra_train"] = [describe(s) for s in task.extra]
     return {**described, "dropped": task.dropped, "notes": list(task.notes)}
 
 

@@ -82,6 +82,9 @@ class LabelledDataConfig:
         Folder with train, dev and test files as GUE has them, or one file for training.
     train, dev, test
         CSV, TSV or FASTA files that replace those of `path`.
+    extra_train
+        Files of more training rows, of the same classes, such as ``hyenadna datasets build`` makes. With `drop_leaks`, rows that overlap one of dev or
+        test are left out: a tenth of the 20-mers of the one that has fewer, on either strand.
     sequence_column, label_column
         Columns of the tables.
     dev_fraction
@@ -108,6 +111,7 @@ class LabelledDataConfig:
     train: str | None = None
     dev: str | None = None
     test: str | None = None
+    extra_train: list[str] = field(default_factory=list)
     sequence_column: str = "sequence"
     label_column: str = "label"
     dev_fraction: float = 0.1

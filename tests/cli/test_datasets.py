@@ -88,6 +88,19 @@ def test_splice_and_peak_tasks_are_built_and_audited(
     assert "cheater's MCC" in capsys.readouterr().out
     pairs = json.loads((tmp_path / "audit.json").read_text())["pairs"]
     assert all(pair["copies"] == pair["reverse_complements"] == 0 for pair in pairs)
+    words = ["datasets", "build", "splice", "-g", genome, "-a", genes, "-o", f"{tmp_path}/more", "--split-by", "none", "--negatives", "near"]  # fmt: skip
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("train\t")
+    assert not (tmp_path / "more/test.csv").exists()
+    files = ["--train", f"{task}/train.csv", "--dev", f"{task}/train.csv"]
+    assert main(["datasets", "audit", *files, "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pairs"][0]["copies"] == found["pairs"][0]["rows"] > 0
+    assert found["files"] == {
+        "train": f"{task}/train.csv",
+        "dev": f"{task}/train.csv",
+        "test": None,
+    }
     (tmp_path / "peaks.bed").write_text("".join(f"chr{c}\t{s}\t{s + 99}\n" for c in ("I", "II", "III") for s in range(999, 99999, 3000)))  # fmt: skip
     words = ["datasets", "build", "peaks", "-g", genome, "-p", f"{tmp_path}/peaks.bed", "-o", f"{tmp_path}/peaks"]  # fmt: skip
     assert main(words) == 0

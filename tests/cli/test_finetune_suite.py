@@ -98,6 +98,14 @@ def test_every_gue_task_has_a_recipe_that_composes() -> None:
             paths.append(config.data.path)
             strands[config.data.path] = config.task.strands
             assert len(config.seeds) >= 3
+            assert (
+                config.data.extra_train == []
+            )  # GUE's own rows alone are what published figures learnt from
+        more = compose("finetune", ["experiment=gue/splice_annotated"]).data
+        assert (more.path, list(more.extra_train)) == (
+            "splice/reconstructed",
+            ["splice_genes/train.csv", "splice_near/train.csv"],
+        )
     assert sorted(map(str, paths)) == sorted(t.name for t in found.tasks)
     assert {strands[p] for p in strands if str(p).startswith(("tf", "mouse", "EMP"))} == {"both"}
     assert {strands[p] for p in strands if str(p).startswith(("prom", "splice"))} == {"forward"}

@@ -51,6 +51,72 @@ def test_training_rows_of_held_out_splits_are_left_out_on_both_strands(folder: P
     assert "1 of 5 train sequences are left out because they stand in test" in " ".join(task.notes)
 
 
+def _extra(tmp_path: Path) -> tuple[list[str], Path]:
+    """Write a task of windows of 100 bases, and a file of windows that meet them in every way."""
+    rng = np.random.default_rng(0)
+    long = ["".join(rng.choice(list("ACGT"), 300)) for _ in range(10)]
+    rows = [s[100:200] for s in long]
+    table(tmp_path / "train.csv", *((s, i % 2) for i, s in enumerate(rows[:4])))
+    table(tmp_path / "dev.csv", *((s, i % 2) for i, s in enumerate(rows[4:7])))
+    table(tmp_path / "test.csv", *((s, i % 2) for i, s in enumerate(rows[7:9])))
+    extra = [
+        (rows[4], 0),  # dev itself
+        (
+            reverse_complement(rows[5][30:] + long[5][200:230]).lower(),
+            1,
+        ),  # moved by 30, other strand
+        (long[7], 1),  # holds a test row whole
+        (long[8][172:272], 0),  # moved by 72: 9 of 81 20-mers, a ninth
+        (long[8][174:274], 0),  # moved by 74: 7 of 81 are fewer than a tenth
+        (reverse_complement(rows[0]), 0),  # in train
+        (long[1][110:210], 1),  # overlaps train, which is no leak
+        (rows[9], 1),
+        (rows[9], 0),  # once more
+    ]
+    return [s for s, _ in extra], table(tmp_path / "more.csv", *extra)
+
+
+def test_extra_rows_that_meet_held_out_ones_are_left_out_and_counted(tmp_path: Path) -> None:
+    sequences, file = _extra(tmp_path)
+    alone, task = load_task(tmp_path), load_task(tmp_path, extra_train=[file])
+    assert task.train.sequences == (*alone.train.sequences, *(sequences[i] for i in (4, 6, 7)))
+    assert task.train.labels.tolist() == [0, 1, 0, 1, 0, 1, 1]
+    assert task.test is not None
+    assert alone.test is not None
+    assert task.dev.sequences == alone.dev.sequences
+    assert task.test.sequences == alone.test.sequences
+    assert task.dropped == {"extra_in_test": 2, "extra_in_dev": 2, "extra_in_train": 2}
+    assert "2 of 9 sequences of" in " ".join(task.notes)
+    assert f"3 of 9 sequences of {file} are trained on, too" in task.notes
+    assert (len(task.extra), len(task.extra[0]), task.extra[0].path) == (1, 3, str(file))
+    # negative control: a task of other sequences leaks nothing
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, letters in (("train", "AC"), ("dev", "AG"), ("test", "CG")):
+        table(other / f"{name}.csv", (letters * 50, 0), (letters[0] * 100, 1))
+    assert load_task(other, extra_train=[file]).dropped == {"train_in_dev": 1, "extra_in_train": 1}
+    kept = load_task(tmp_path, extra_train=[file, file], drop_leaks=False)
+    assert len(kept.train) == 4 + 2 * 9
+    assert kept.dropped == {}
+
+
+def test_extra_rows_never_stand_in_a_dev_split_that_is_cut(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = [("".join(rng.choice(list("ACGT"), 60)), i % 2) for i in range(100)]
+    path = table(tmp_path / "x.csv", *rows)
+    more = table(tmp_path / "more.csv", *[(reverse_complement(s[5:]), y) for s, y in rows])
+    alone, task = load_task(path), load_task(path, extra_train=[more])
+    assert task.dev.sequences == alone.dev.sequences
+    assert task.dropped == {"extra_in_dev": len(task.dev)}
+    assert len(task.train) == len(alone.train) + len(rows) - len(task.dev)
+
+
+def test_extra_rows_have_the_classes_of_the_task(folder: Path) -> None:
+    more = table(folder / "more.csv", ("AGGA", 2))
+    with pytest.raises(FileFormatError, match=r"more\.csv:2: the label '2' is out of range"):
+        load_task(folder, extra_train=[more])
+
+
 def test_leaks_stay_where_asked(folder: Path) -> None:
     table(folder / "train.csv", ("GAGA", 0), ("AAAG", 1))
     task = load_task(folder, drop_leaks=False)

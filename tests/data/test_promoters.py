@@ -211,7 +211,7 @@ def test_gtf_and_other_kinds_are_read(toy, tmp_path: Path) -> None:
         ({"upstream": -1}, "upstream"),
         ({"downstream": 2}, "downstream"),
         ({"max_gc_difference": 2.0}, "max_gc_difference"),
-        ({"negatives": "random"}, "gc, genes, shuffle"),
+        ({"negatives": "random"}, "gc, genes, near, shuffle"),
         ({"test_contigs": ("a",), "dev_contigs": ("a",)}, "both"),
     ],
 )

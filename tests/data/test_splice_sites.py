@@ -65,7 +65,7 @@ def _rows(folder: Path) -> list[tuple[Interval, int, str]]:
     return [(place, *row) for place, row in zip(places, found, strict=True)]
 
 
-@pytest.mark.parametrize("negatives", ["gc", "genes", "shuffle"])
+@pytest.mark.parametrize("negatives", ["gc", "genes", "near", "shuffle"])
 def test_sites_stand_at_their_place_and_negatives_carry_the_same_letters(
     toy: tuple[Genome, Path], tmp_path: Path, negatives: str
 ) -> None:
@@ -127,6 +127,33 @@ def test_negatives_from_genes_lie_in_genes_on_their_strand(
             assert interval.strand == "+-"[gene % 2]
 
 
+@pytest.mark.parametrize("negatives", ["near", "genes"])
+def test_near_negatives_stand_beside_a_site_and_others_meet_none(
+    toy: tuple[Genome, Path], tmp_path: Path, negatives: str
+) -> None:
+    genome, genes = toy
+    build_splice_task(
+        genome, genes, tmp_path / "task", settings=replace(SMALL, negatives=negatives)
+    )
+    places = set()
+    for n in range(3):
+        for gene in range(GENES):
+            for part in range(2):
+                left = 100 + gene * STEP + part * (EXON + INTRON) + EXON
+                right = left + INTRON
+                places |= {(f"c{n}", at) for at in ((left, right) if gene % 2 == 0 else (right - 1, left - 1))}  # fmt: skip
+    found = 0
+    for window, label, _ in _rows(tmp_path / "task"):
+        if label == 2:
+            place = window.start + SMALL.upstream if window.strand == "+" else window.end - SMALL.upstream - 1  # fmt: skip
+            gene = (place - 100) // STEP
+            assert window.strand == "+-"[gene % 2]
+            beside = min(abs(place - at) for chrom, at in places if chrom == window.chrom)
+            assert (0 < beside <= 30) if negatives == "near" else beside > 20
+            found += 1
+    assert found > 100
+
+
 def test_similar_rows_stay_in_one_split(toy: tuple[Genome, Path], tmp_path: Path) -> None:
     genome, genes = toy
     settings = replace(SMALL, upstream=90, downstream=90, negatives="gc", split_by="similarity")
@@ -148,6 +175,22 @@ def test_similar_rows_stay_in_one_split(toy: tuple[Genome, Path], tmp_path: Path
         replace(settings, test_contigs=("c0",))
 
 
+def test_rows_of_another_tasks_training_need_no_split(
+    toy: tuple[Genome, Path], tmp_path: Path
+) -> None:
+    genome, genes = toy
+    settings = replace(SMALL, split_by="none")
+    summary = build_splice_task(genome, genes, tmp_path / "task", settings=settings)
+    assert sorted(path.name for path in (tmp_path / "task").iterdir()) == ["README.md", "train.csv", "windows.bed"]  # fmt: skip
+    assert summary.contigs == {"train": ("c0", "c1", "c2")}
+    by_contig = build_splice_task(genome, genes, tmp_path / "split", settings=SMALL)
+    assert list(summary.rows) == ["train"]
+    assert summary.rows["train"] == pytest.approx(sum(by_contig.rows.values()), abs=4)
+    assert "All rows are for training" in (tmp_path / "task/README.md").read_text()
+    with pytest.raises(ConfigError, match="holds out no contigs"):
+        replace(settings, dev_contigs=("c0",))
+
+
 def test_cds_pieces_and_gtf_will_do(toy: tuple[Genome, Path], tmp_path: Path) -> None:
     genome, _ = toy
     lines = "".join(
@@ -162,6 +205,23 @@ def test_cds_pieces_and_gtf_will_do(toy: tuple[Genome, Path], tmp_path: Path) ->
     one, other = ({(i, label) for i, label, _ in _rows(tmp_path / f) if label < 2} for f in ("gff", "gtf"))  # fmt: skip
     assert len(one & other) > 0.9 * len(one)
     assert "CDS features" in (tmp_path / "gtf/README.md").read_text()
+
+
+def test_a_table_of_ucsc_gives_the_same_task(toy: tuple[Genome, Path], tmp_path: Path) -> None:
+    genome, gff = toy
+    lines = []
+    for n in range(3):
+        for gene in range(GENES):
+            starts = [100 + gene * STEP + part * (EXON + INTRON) for part in range(3)]
+            ends = [start + EXON for start in starts]
+            lists = (",".join(map(str, places)) + "," for places in (starts, ends))
+            columns = (f"g{gene}", f"t{n}.{gene}", f"chrc{n}", "+-"[gene % 2], starts[0], ends[-1], 0, 0, 3, *lists)  # fmt: skip
+            lines.append("\t".join(map(str, columns)) + "\n")
+    (tmp_path / "refFlat.txt").write_text("".join(lines))
+    build_splice_task(genome, gff, tmp_path / "gff", settings=SMALL)
+    build_splice_task(genome, tmp_path / "refFlat.txt", tmp_path / "refflat", settings=SMALL)
+    one, other = ({(i, label) for i, label, _ in _rows(tmp_path / f) if label < 2} for f in ("gff", "refflat"))  # fmt: skip
+    assert len(one & other) > 0.9 * len(one | other)
 
 
 def test_annotations_that_cannot_serve_are_refused(

@@ -250,6 +250,22 @@ def test_task_without_test_split_reports_dev_alone(task_folder: Path, tmp_path: 
     assert "test" not in results["baselines"]["majority"]
 
 
+def test_extra_rows_are_cleaned_trained_on_and_reported(task_folder: Path, tmp_path: Path) -> None:
+    more = write_task(tmp_path / "more", names=("rich", "poor"), n=40) / "train.csv"
+    header, *rows = more.read_text().splitlines()
+    test = (task_folder / "test.csv").read_text().splitlines()[1:4]
+    more.write_text("".join(f"{line}\n" for line in (header, *rows[-8:], *test)))
+    data = {"extra_train": [str(more)]}
+    data = finetune(settings(task_folder, tmp_path / "run", data=data, trainer={"max_epochs": 1})).results["data"]  # fmt: skip
+    new = data["extra_train"][0]["rows"]
+    assert data["extra_train"][0]["file"] == str(more)
+    assert len(data["extra_train"][0]["sha256"]) == 64
+    assert data["dropped"]["extra_in_test"] == 3
+    assert data["train"]["rows"] == 96 + new
+    assert sum(data["dropped"].values()) + new == 11
+    assert any("overlap one of test" in note for note in data["notes"])
+
+
 # --- pretrained weights ---------------------------------------------------------------------------
 
 
