@@ -107,22 +107,29 @@ def test_every_experiment_builds_its_model_and_plan(name: str) -> None:
     assert plan.at(config.trainer.max_steps - 1).seq_len == config.data.seq_len
 
 
-def test_the_recipe_of_the_bundled_model_is_the_one_it_was_trained_with() -> None:
+_REPORTS = {
+    "human_tiny_1k": weights_dir() / "human-tiny-1k" / "report.json",
+    "human_small_1k": Path(__file__).parent
+    / "benchmarks/results/pretrain_human_small_1k_h100.json",
+}
+
+
+@pytest.mark.parametrize("name", _REPORTS)
+def test_a_recipe_whose_results_are_told_is_the_one_that_had_them(name: str) -> None:
     """But for the number of steps, and two files in place of one that held both."""
-    report = json.loads((weights_dir() / "human-tiny-1k" / "report.json").read_text())
-    trained = report["config"]
-    recipe = to_plain(composed("experiment=human_tiny_1k", *_files_of("human_tiny_1k")))
+    trained = json.loads(_REPORTS[name].read_text())["config"]
+    recipe = to_plain(composed(f"experiment={name}", *_files_of(name)))
     # Settings of the model that came later have defaults that say what went without saying.
     trained["model"] = HyenaConfig().to_dict() | trained["model"]
     for group in ("model", "task", "optimizer", "schedule", "length_warmup", "callbacks", "seed"):
         assert recipe[group] == trained[group], group
-    for name in ("seq_len", "global_batch_size", "rc_probability", "max_n_fraction"):
-        assert recipe["data"][name] == trained["data"][name], name
+    for key in ("seq_len", "global_batch_size", "rc_probability", "max_n_fraction"):
+        assert recipe["data"][key] == trained["data"][key], key
     genomes = recipe["data"]["genomes"]
     for part in ("validation", "test"):
         assert [x for g in genomes for x in g[part] or ()] == trained["data"][part]
-    for name in ("precision", "gradient_clip_norm", "cuda_graphs"):
-        assert recipe["trainer"][name] == trained["trainer"][name], name
+    for key in ("precision", "gradient_clip_norm", "cuda_graphs"):
+        assert recipe["trainer"][key] == trained["trainer"][key], key
 
 
 def test_examples_of_other_mixers_have_the_shape_of_what_they_are_compared_with() -> None:
