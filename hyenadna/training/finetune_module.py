@@ -26,6 +26,7 @@ from hyenadna.training.finetune_data import LabelledBatch
 from hyenadna.training.optim import build_optimizer, parameter_groups
 from hyenadna.training.recorded import RecordedPass
 from hyenadna.training.schedules import build_scheduler
+from hyenadna.training.trainer import clip_gradients
 
 FINETUNE_COLUMNS = ("seed", "epoch", "loss_nats", *METRICS, "lr", "sequences_per_s")
 
@@ -170,9 +171,7 @@ class ClassifierModule(LightningModule):
         scheduler: Any = self.lr_schedulers()
         recorded = self._recording(batch)
         (loss,) = recorded(*batch) if recorded else self._forward_backward(*batch)
-        norm = self.settings.trainer.gradient_clip_norm
-        if norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), norm)
+        clip_gradients(self, optimizer, self.settings.trainer.gradient_clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=self._recorded is None)
         scheduler.step()

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import FSDPStrategy, ParallelStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy
 
 from hyenadna.errors import DataError
 from hyenadna.models import HyenaForCausalLM
@@ -24,6 +24,7 @@ from hyenadna.training.optim import build_optimizer, parameter_groups
 from hyenadna.training.pretrain_data import TrainBatch
 from hyenadna.training.recorded import ReadLater, RecordedPass
 from hyenadna.training.schedules import LengthPlan, build_scheduler
+from hyenadna.training.trainer import clip_gradients
 
 
 def dropout_seed(seed: int, window: int) -> int:
@@ -102,7 +103,7 @@ class CausalLMModule(LightningModule):
             torch.manual_seed(dropout_seed(settings.seed, batch.first_window + start))
             with self._without_sync() if start != starts[-1] else contextlib.nullcontext():
                 sums += torch.stack(compute(*inputs))
-        self._clip_gradients(optimizer)
+        clip_gradients(self, optimizer, settings.trainer.gradient_clip_norm)
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         optimizer.zero_grad(set_to_none=not record)
@@ -117,15 +118,6 @@ class CausalLMModule(LightningModule):
         # DDP averages gradients over processes; times their number it is the sum.
         self.manual_backward(loss.weighted / total.clamp(min=1e-8) * self.trainer.world_size)
         return loss.nats, loss.n_scored.float()
-
-    def _clip_gradients(self, optimizer: Any) -> None:
-        norm = self.settings.trainer.gradient_clip_norm
-        if norm is None:
-            return
-        if isinstance(self.trainer.strategy, FSDPStrategy):  # which knows where the shards are
-            self.clip_gradients(optimizer, gradient_clip_val=norm, gradient_clip_algorithm="norm")
-        else:  # Lightning's refuses fused optimizers for the sake of loss scaling, which is not used here
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), norm)
 
     def _may_record(self) -> bool:
         """Whether the pass can be a CUDA graph: one GPU, and nothing in it that draws its randomness again."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import FSDPStrategy
 
 from hyenadna.errors import BackendUnavailableError, ConfigError
 from hyenadna.training.config import LoggerConfig, TrainerConfig
@@ -155,3 +156,27 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for name, level in former.items():
             logging.getLogger(name).setLevel(level)
+
+
+def clip_gradients(module: LightningModule, optimizer: Any, norm: float | None) -> None:
+    """Scale gradients in place so that their norm is at most `norm`, in a module that optimizes manually; None leaves them.
+
+    Parameters
+    ----------
+    module
+        In training.
+    optimizer
+        As `LightningModule.optimizers` returns it.
+    """
+    if norm is None:
+        return
+    if isinstance(module.trainer.strategy, FSDPStrategy):  # which knows where the shards are
+        module.clip_gradients(optimizer, gradient_clip_val=norm, gradient_clip_algorithm="norm")
+        return
+    # Lightning's own clipping refuses fused optimizers.
+    scaler = getattr(module.trainer.precision_plugin, "scaler", None)
+    if (
+        scaler is not None
+    ):  # of 16-mixed: gradients are those of a loss that is some thousand times larger
+        scaler.unscale_(optimizer.optimizer)
+    torch.nn.utils.clip_grad_norm_(module.parameters(), norm)

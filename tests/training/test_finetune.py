@@ -618,3 +618,14 @@ def test_a_recorded_step_is_the_eager_one(tmp_path: Path) -> None:
         config.model.pooling, config.model.both_directions = "positional", True
         found.append([row["loss_nats"] for row in read_metrics(finetune(config).run.metrics)])
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+@pytest.mark.gpu
+def test_float16_with_its_scaled_loss_trains_as_float32_does(tmp_path: Path) -> None:
+    path = write_task(tmp_path / "task")
+    found = []
+    for precision in ("16-mixed", "32-true"):
+        trainer: dict[str, object] = {"accelerator": "gpu", "precision": precision, "max_epochs": 6}
+        config = settings(path, tmp_path / precision, trainer=trainer)
+        found.append([row["loss_nats"] for row in read_metrics(finetune(config).run.metrics)][-1])
+    assert found[0] == pytest.approx(found[1], rel=0.1)
