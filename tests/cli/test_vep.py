@@ -442,7 +442,9 @@ def test_an_interrupted_run_leaves_no_output_but_its_finished_work(
     path = tmp_path / "in.vcf"
     path.write_text(HEADER + LINE * 200_000)
     out = tmp_path / name
-    command = [sys.executable, "-m", "hyenadna", "vep", "-m", model, "-f", genome, "-i", str(path), "-o", str(out)]  # fmt: skip
+    # A test run that was started in the background (cmd &) ignores SIGINT, and so would what it starts.
+    start = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); runpy.run_module('hyenadna', run_name='__main__')"
+    command = [sys.executable, "-c", start, "vep", "-m", model, "-f", genome, "-i", str(path), "-o", str(out)]  # fmt: skip
     with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not sum(p.stat().st_size for p in tmp_path.glob(".partial-*")):  # fmt: skip
