@@ -90,7 +90,7 @@ def test_human_genomes_without_their_files_are_asked_for_by_name() -> None:
 
 def _files_of(experiment: str) -> list[str]:
     """Return overrides that name the files which an experiment leaves to its user."""
-    if "override /data: human\n" in (CONFIGS / "experiment" / f"{experiment}.yaml").read_text():
+    if "data.genomes.1.fasta=" in (CONFIGS / "experiment" / f"{experiment}.yaml").read_text():
         return ["data.genomes.0.fasta=x.fa", "data.genomes.1.fasta=y.fa"]
     return ["data.fasta=x.fa"]
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 
-from hyenadna.inference.variant_report import _auroc, _kind, _significance
+from hyenadna.inference.variant_report import allele_kind, auroc, clinical_class
 from hyenadna.io.vcf import info_values, open_variants
 
 _KEYS = ("CLNSIG", "CLINICAL_SIGNIFICANCE")
@@ -27,13 +27,13 @@ def main(path: str) -> None:
     with open_variants(path) as source:
         for record in source.records:
             entries = info_values(record.line)
-            significance = _significance(next((entries[k] for k in _KEYS if k in entries), "").replace("_", " "))  # fmt: skip
+            significance = clinical_class(next((entries[k] for k in _KEYS if k in entries), "").replace("_", " "))  # fmt: skip
             if not significance:
                 continue
             for alt, llr in zip(record.alts, entries["HYENADNA_LLR"].split(","), strict=True):
                 if llr != ".":
                     pair = (-float(llr), float(abs(len(alt) - len(record.ref))))
-                    for kind in ("all", _kind(record.ref, alt)):
+                    for kind in ("all", allele_kind(record.ref, alt)):
                         found[kind][significance].append(pair)
     rng = np.random.default_rng(0)
     print("kind\tpathogenic\tbenign\tAUROC of -LLR\t95 % interval\tAUROC of size")
@@ -42,9 +42,9 @@ def main(path: str) -> None:
         if min(len(bad), len(good)) < 10:
             print(f"{kind}\t{len(bad)}\t{len(good)}\ttoo few")
             continue
-        low, high = np.quantile([_auroc(_drawn(bad[:, 0], rng), _drawn(good[:, 0], rng)) for _ in range(2000)], (0.025, 0.975))  # fmt: skip
+        low, high = np.quantile([auroc(_drawn(bad[:, 0], rng), _drawn(good[:, 0], rng)) for _ in range(2000)], (0.025, 0.975))  # fmt: skip
         print(
-            f"{kind}\t{len(bad)}\t{len(good)}\t{_auroc(bad[:, 0], good[:, 0]):.3f}\t{low:.3f} to {high:.3f}\t{_auroc(bad[:, 1], good[:, 1]):.3f}"
+            f"{kind}\t{len(bad)}\t{len(good)}\t{auroc(bad[:, 0], good[:, 0]):.3f}\t{low:.3f} to {high:.3f}\t{auroc(bad[:, 1], good[:, 1]):.3f}"
         )
 
 

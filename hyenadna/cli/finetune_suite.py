@@ -64,8 +64,12 @@ def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
     Raises
     ------
     ConfigError
-        There is no such experiment, or the folder holds a suite that ran with other settings.
+        There is no such experiment, no folder data.root, or the folder of the run holds a suite that ran with other settings.
     """
+    if config.data.root is not None and not Path(config.data.root).is_dir():
+        raise ConfigError(
+            f"data.root={config.data.root}: no such folder; give the one that holds the tasks' folders, such as {config.suite.dataset or 'tf'}"
+        )
     root = create_run_folder(
         plan_run_folder("finetune", config.run_dir, force=True), named=config.run_dir is not None, force=True
     ).root  # fmt: skip

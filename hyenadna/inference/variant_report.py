@@ -17,7 +17,7 @@ from hyenadna.inference.variants import REASONS, VariantScore
 from hyenadna.io.html import Picture, Section, Table
 from hyenadna.io.vcf import VariantRecord, info_values
 
-__all__ = ["VariantReport"]
+__all__ = ["VariantReport", "allele_kind", "auroc", "clinical_class"]
 
 _SHOWN = 25
 _CLASSES = 8  # the largest are shown by name
@@ -67,7 +67,7 @@ class VariantReport:
         return parts if len(parts) == n else [text] * n
 
     def _add(self, record: VariantRecord, score: VariantScore, name: str) -> None:
-        kind = _kind(record.ref, score.variant.alt)
+        kind = allele_kind(record.ref, score.variant.alt)
         self._kinds[kind].append(score.llr)
         if name:
             self._classes[name.replace("_", " ")].append(score.llr)
@@ -115,14 +115,14 @@ class VariantReport:
 
     def _by_key(self) -> Section:
         section = _by_class(f"By {self._key}", self._classes)
-        harmful = [v for name, v in self._classes.items() if _significance(name) == "pathogenic"]
-        harmless = [v for name, v in self._classes.items() if _significance(name) == "benign"]
+        harmful = [v for name, v in self._classes.items() if clinical_class(name) == "pathogenic"]
+        harmless = [v for name, v in self._classes.items() if clinical_class(name) == "benign"]
         if not (harmful and harmless):
             return section
         bad, good = (np.concatenate([np.asarray(v) for v in group]) for group in (harmful, harmless))  # fmt: skip
         text = (
             f"Of a (likely) pathogenic and a (likely) benign allele, drawn at random from {len(bad):,} and {len(good):,}, the pathogenic one has the lower LLR "
-            f"with probability {_auroc(-bad, -good):.3f} (AUROC; 0.5 is chance)."
+            f"with probability {auroc(-bad, -good):.3f} (AUROC; 0.5 is chance)."
         )
         return section._replace(parts=[text, *section.parts])
 
@@ -153,7 +153,8 @@ def _by_class(title: str, classes: dict[str, array[float]]) -> Section:
     return Section(title, [Picture(picture, f"LLR {title.lower()}"), table])
 
 
-def _significance(name: str) -> str:
+def clinical_class(name: str) -> str:
+    """Return ``benign`` or ``pathogenic`` for a significance as ClinVar words it; empty where it says neither, or both."""
     words = name.lower()
     benign, pathogenic = "benign" in words, "pathogenic" in words
     if benign == pathogenic or "conflict" in words:
@@ -161,14 +162,15 @@ def _significance(name: str) -> str:
     return "benign" if benign else "pathogenic"
 
 
-def _auroc(above: npt.NDArray[np.float32], below: npt.NDArray[np.float32]) -> float:
+def auroc(above: npt.NDArray[np.float32], below: npt.NDArray[np.float32]) -> float:
     """Return the share of pairs in which the first is larger, ties counted half."""
     ranked = np.sort(below)
     wins = np.searchsorted(ranked, above, "left") + np.searchsorted(ranked, above, "right")
     return float(wins.mean() / (2 * len(below)))
 
 
-def _kind(ref: str, alt: str) -> str:
+def allele_kind(ref: str, alt: str) -> str:
+    """Return ``SNV``, ``MNV``, ``deletion`` or ``insertion``."""
     if len(ref) == len(alt):
         return "SNV" if len(ref) == 1 else "MNV"
     return "deletion" if len(ref) > len(alt) else "insertion"

@@ -78,6 +78,13 @@ def test_an_unknown_experiment_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
+def test_a_root_that_is_not_there_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    failed = suite("gue/mouse_3", tmp_path / "typo", tmp_path / "run")
+    assert failed.returncode == 2
+    assert "typo: no such folder" in failed.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_every_gue_task_has_a_recipe_that_composes() -> None:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

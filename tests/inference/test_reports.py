@@ -126,10 +126,10 @@ def test_class_can_be_any_entry_and_hostile() -> None:
 
 
 def test_auroc_is_the_share_of_pairs_with_ties_halved() -> None:
-    from hyenadna.inference.variant_report import _auroc
+    from hyenadna.inference.variant_report import auroc
 
     above, below = np.float32([3, 1, 2]), np.float32([2, 0])
-    assert _auroc(above, below) == pytest.approx((2 + 1 + 1.5) / 6)
+    assert auroc(above, below) == pytest.approx((2 + 1 + 1.5) / 6)
 
 
 def test_variants_without_any_score_still_have_a_report() -> None:
