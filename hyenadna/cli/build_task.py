@@ -53,7 +53,7 @@ def promoters(
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from hyenadna.data.genome import Genome
     from hyenadna.data.promoters import build_promoter_task
-    from hyenadna.data.sites import SiteSettings
+    from hyenadna.data.site_task import SiteSettings
     from hyenadna.io.atomic import check_output
 
     settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed, split_by)  # fmt: skip
@@ -91,7 +91,7 @@ def splice(
       hyenadna finetune data.path=gue/splice/reconstructed data.extra_train=[more/train.csv]
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from hyenadna.data.genome import Genome
-    from hyenadna.data.sites import SiteSettings
+    from hyenadna.data.site_task import SiteSettings
     from hyenadna.data.splice_sites import build_splice_task
     from hyenadna.io.atomic import check_output
 
@@ -126,7 +126,7 @@ def peaks(
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from hyenadna.data.genome import Genome
     from hyenadna.data.peaks import build_peak_task
-    from hyenadna.data.sites import SiteSettings
+    from hyenadna.data.site_task import SiteSettings
     from hyenadna.io.atomic import check_output
 
     settings = SiteSettings(upstream, downstream, _names(test_contigs), _names(dev_contigs), negatives, max_gc_difference, seed, split_by)  # fmt: skip
@@ -160,7 +160,7 @@ def genomic_benchmark(
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
     from hyenadna.data.genome import Genome
     from hyenadna.data.genomic_benchmark import build_genomic_benchmark, find_benchmark
-    from hyenadna.data.sites import SPLITS
+    from hyenadna.data.site_task import SPLITS
     from hyenadna.errors import ConfigError
     from hyenadna.io.atomic import check_output
 

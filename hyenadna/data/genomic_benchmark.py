@@ -26,7 +26,7 @@ from hyenadna.data.genome import Genome
 from hyenadna.data.labelled import LabelledRow, LabelledSet, labelled_set, sha256_of
 from hyenadna.data.labelled_task import cut_dev, strandless
 from hyenadna.data.manifest import RemoteDataset, find_dataset
-from hyenadna.data.sites import SPLITS
+from hyenadna.data.site_task import SPLITS
 from hyenadna.errors import (  # fmt: skip
     ConfigError,
     DataError,

@@ -14,132 +14,32 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from hyenadna.data.genome import Genome
 from hyenadna.data.kmers import OVERLAPPING, KmerIndex, sketch_size
-from hyenadna.data.shuffle import dinucleotide_shuffle
+from hyenadna.data.site_negatives import Candidates, Shuffles
+from hyenadna.data.site_task import (
+    ELSEWHERE,
+    SPLITS,
+    Row,
+    Site,
+    SiteSettings,
+    SiteTask,
+    is_new,
+    row_of,
+    window_of,
+)
 from hyenadna.errors import ConfigError, DataError
 from hyenadna.io.atomic import atomic_path
 from hyenadna.io.bed import BedRecord, write_bed
-from hyenadna.sequence import Interval, bases, reverse_complement_codes
+from hyenadna.sequence import Interval
 
-SPLITS = ("train", "dev", "test")
-NEGATIVES = ("gc", "genes", "near", "shuffle")
-SPLIT_BY = ("contig", "similarity", "none")
 _HELD_OUT_FRACTION = 0.1
-_CANDIDATES_PER_SITE = 40
 _K = 20  # rows with a tenth of their 20-mers in common stay in one split
 _MOST_OF_A_GROUP = 0.05  # larger groups of similar rows train
-
-
-class Site(NamedTuple):
-    """A place in the genome (0-based base), the strand it is read on, and what is there."""
-
-    place: int
-    strand: str
-    kind: str
-
-
-class SiteKind(NamedTuple):
-    """What a kind of site is to the task.
-
-    Parameters
-    ----------
-    label
-        Class of its windows.
-    anchor
-        Offsets, first and last exclusive, from the place in reading direction: the bases that a negative has in common with its site.
-    """
-
-    label: int
-    anchor: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class SiteSettings:
-    """How windows, negatives and splits are chosen.
-
-    Parameters
-    ----------
-    upstream, downstream
-        Bases before the place, and from the place on; together the length of a window.
-    test_contigs, dev_contigs
-        Contigs of the test and the dev split. Empty: the contigs with the fewest sites, until each split has a tenth of all.
-    negatives
-        ``"gc"``: windows of the same contig with nearly the same GC content and the same anchor. ``"genes"``: such windows whose place lies inside a
-        gene, on its strand. ``"near"``: such windows inside genes whose place lies in a site's window without being a site, so that the exact place
-        has to be known; these meet sites and each other. ``"shuffle"``: the window's own bases in another order with the same dinucleotides, the anchor left where it is.
-    max_gc_difference
-        Largest difference in GC content between a site's window and its partner, 0…1.
-    seed
-        Another seed chooses other partners and another order of rows.
-    split_by
-        ``"contig"``: whole contigs. ``"similarity"``: rows that share a tenth of their 20-mers on either strand, and pairs, stay together.
-        ``"none"``: all rows train, for a task that has its dev and test from elsewhere.
-    """
-
-    upstream: int = 200
-    downstream: int = 100
-    test_contigs: tuple[str, ...] = ()
-    dev_contigs: tuple[str, ...] = ()
-    negatives: str = "gc"
-    max_gc_difference: float = 0.02
-    seed: int = 0
-    split_by: str = "contig"
-
-    def __post_init__(self) -> None:
-        if self.split_by not in SPLIT_BY:
-            raise ConfigError(
-                f"split_by {self.split_by!r} is unknown; expected one of {', '.join(SPLIT_BY)}"
-            )
-        if self.split_by != "contig" and (self.test_contigs or self.dev_contigs):
-            raise ConfigError(f"a split by {self.split_by} holds out no contigs; leave them away")
-        if self.negatives not in NEGATIVES:
-            raise ConfigError(
-                f"negatives {self.negatives!r} are unknown; expected one of {', '.join(NEGATIVES)}"
-            )
-        if not 0 <= self.max_gc_difference <= 1:
-            raise ConfigError(
-                f"max_gc_difference is {self.max_gc_difference}; expected a number from 0 to 1"
-            )
-        if both := sorted(set(self.test_contigs) & set(self.dev_contigs)):
-            raise ConfigError(f"contig {both[0]!r} cannot be in both the test and the dev split")
-
-
-class SiteTask(NamedTuple):
-    """What a task is about.
-
-    Parameters
-    ----------
-    title, about
-        Head line and first paragraph of the card; `about` says what a window of each label is.
-    kinds
-        Kinds of sites by name.
-    negative_label
-        Class of the negatives.
-    sites
-        Different sites of each contig of the genome.
-    genes
-        Spans of genes of each contig, for negatives from genes.
-    sources
-        Lines of the card about the files that the sites come from.
-    skipped
-        Sites left out so far, by reason.
-    """
-
-    title: str
-    about: str
-    kinds: Mapping[str, SiteKind]
-    negative_label: int
-    sites: Mapping[str, Mapping[Site, None]]
-    genes: Mapping[str, Sequence[Interval]]
-    sources: Sequence[str]
-    skipped: Mapping[str, int]
 
 
 class SiteSummary(NamedTuple):
@@ -153,13 +53,6 @@ class SiteSummary(NamedTuple):
     """Different sites that were found."""
     skipped: Mapping[str, int]
     """Sites left out, by reason."""
-
-
-class _Row(NamedTuple):
-    interval: Interval
-    label: int
-    sequence: str
-    kind: str
 
 
 def build_site_task(
@@ -211,8 +104,8 @@ def build_site_task(
         skipped[reason] += 0
     seen: set[str] = set()
 
-    def rows_of(chroms: Iterable[str]) -> list[_Row]:
-        found: list[_Row] = []
+    def rows_of(chroms: Iterable[str]) -> list[Row]:
+        found: list[Row] = []
         for chrom in chroms:
             rng = np.random.default_rng([settings.seed, list(genome.contigs).index(chrom)])
             found += _rows(genome, chrom, task, settings, rng, seen, skipped)
@@ -258,10 +151,6 @@ def build_site_task(
     return summary
 
 
-ELSEWHERE = "on a contig that the genome lacks"
-"""Reason under which `SiteTask.skipped` counts sites that are in no contig of the genome."""
-
-
 def _contigs_of_splits(
     genome: Genome, sites: Mapping[str, Mapping[Site, None]], settings: SiteSettings
 ) -> dict[str, tuple[str, ...]]:
@@ -294,7 +183,7 @@ def _contigs_of_splits(
     }
 
 
-def _split_by_similarity(rows: Sequence[_Row], settings: SiteSettings) -> dict[str, list[_Row]]:
+def _split_by_similarity(rows: Sequence[Row], settings: SiteSettings) -> dict[str, list[Row]]:
     """Share out groups of similar rows; each site is followed by its partner, and both stay together."""
     sequences = [row.sequence for row in rows]
     index = KmerIndex(sequences, _K, sketch_size(sequences))
@@ -310,18 +199,10 @@ def _split_by_similarity(rows: Sequence[_Row], settings: SiteSettings) -> dict[s
         if held[split] < wanted and sizes[group] <= max(2, _MOST_OF_A_GROUP * len(rows)):
             split_of[group] = split
             held[split] += int(sizes[group])
-    found: dict[str, list[_Row]] = {split: [] for split in SPLITS}
+    found: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for row, group in zip(rows, groups.tolist(), strict=True):
         found[split_of[group]].append(row)
     return found
-
-
-def _window(
-    chrom: str, place: int, strand: str, settings: SiteSettings
-) -> tuple[str, int, int, str]:
-    if strand == "+":
-        return chrom, place - settings.upstream, place + settings.downstream, strand
-    return chrom, place + 1 - settings.downstream, place + 1 + settings.upstream, strand
 
 
 def _rows(
@@ -332,35 +213,35 @@ def _rows(
     rng: np.random.Generator,
     seen: set[str],
     skipped: Counter[str],
-) -> Iterator[_Row]:
+) -> Iterator[Row]:
     """Yield the sites of a contig, each followed by its partner."""
     size = genome.contigs[chrom]
     codes = genome.codes(Interval(chrom, 0, size))
     taken = np.zeros(size, dtype=np.bool_)
-    sites: list[_Row] = []
+    sites: list[Row] = []
     for place, strand, kind in task.sites[chrom]:
-        _, low, high, _ = _window(chrom, place, strand, settings)
+        _, low, high, _ = window_of(chrom, place, strand, settings)
         taken[max(low, 0) : high] = True  # of the windows left out, too
         if low < 0 or high > size:
             skipped["too near a contig's end"] += 1
             continue
-        row = _row(codes, Interval(chrom, low, high, strand), task.kinds[kind].label, kind)
+        row = row_of(codes, Interval(chrom, low, high, strand), task.kinds[kind].label, kind)
         if "N" in row.sequence:
             skipped["with N"] += 1
-        elif not _is_new(row.sequence, seen):
+        elif not is_new(row.sequence, seen):
             skipped["with the same bases as another"] += 1
         else:
             sites.append(row)
-    partners: _Shuffles | _Candidates
+    partners: Shuffles | Candidates
     if settings.negatives == "shuffle":
-        partners = _Shuffles(task, settings, rng)
+        partners = Shuffles(task, settings, rng)
     else:
         genes = task.genes.get(chrom, ()) if settings.negatives in ("genes", "near") else None
         beside = None
         if settings.negatives == "near":
             beside = taken.copy()
             beside[[site.place for site in task.sites[chrom]]] = False
-        partners = _Candidates(codes, taken, sites, task, settings, genes, beside, rng)
+        partners = Candidates(codes, taken, sites, task, settings, genes, beside, rng)
     for at in rng.permutation(len(sites)):
         partner = partners.partner(sites[at], seen)
         if partner is None:
@@ -368,137 +249,6 @@ def _rows(
         else:
             yield sites[at]
             yield partner
-
-
-def _row(codes: npt.NDArray[np.uint8], interval: Interval, label: int, kind: str) -> _Row:
-    window = codes[interval.start : interval.end]
-    letters = bases(window if interval.strand == "+" else reverse_complement_codes(window))
-    return _Row(interval, label, letters, kind)
-
-
-def _is_new(sequence: str, seen: set[str]) -> bool:
-    """Tell whether neither strand of a sequence was seen, and note it."""
-    other = sequence[::-1].translate(str.maketrans("ACGT", "TGCA"))
-    known = min(sequence, other)
-    if known in seen:
-        return False
-    seen.add(known)
-    return True
-
-
-def _gc(sequence: str) -> int:
-    return sequence.count("G") + sequence.count("C")
-
-
-class _Shuffles:
-    """Partners that are their sites' windows in another order, with every dinucleotide as often as before."""
-
-    def __init__(self, task: SiteTask, settings: SiteSettings, rng: np.random.Generator) -> None:
-        self._task, self._settings, self._rng = task, settings, rng
-
-    def partner(self, site: _Row, seen: set[str]) -> _Row | None:
-        """Return a shuffled window whose anchor is where it was, or None where ten trials give nothing new."""
-        first, last = (self._settings.upstream + at for at in self._task.kinds[site.kind].anchor)
-        before, anchor, after = site.sequence[:first], site.sequence[first:last], site.sequence[last:]  # fmt: skip
-        for _ in range(10):
-            letters = f"{dinucleotide_shuffle(before, self._rng)}{anchor}{dinucleotide_shuffle(after, self._rng)}"
-            if _is_new(letters, seen):
-                return _Row(site.interval, self._task.negative_label, letters, site.kind)
-        return None
-
-
-class _Candidates:
-    """Windows of one contig that could be partners, by kind, the bases of the anchor, and the number of G and C."""
-
-    def __init__(
-        self,
-        codes: npt.NDArray[np.uint8],
-        taken: npt.NDArray[np.bool_],
-        sites: Sequence[_Row],
-        task: SiteTask,
-        settings: SiteSettings,
-        genes: Sequence[Interval] | None,
-        beside: npt.NDArray[np.bool_] | None,
-        rng: np.random.Generator,
-    ) -> None:
-        self._codes, self._taken, self._task, self._settings = codes, taken, task, settings
-        length = settings.upstream + settings.downstream
-        self._largest_difference = int(settings.max_gc_difference * length)
-        self._pools: dict[tuple[str, str, int], list[tuple[int, str]]] = {}
-        wanted = Counter((row.kind, self._anchor(row)) for row in sites)
-        # A window is usable where it holds no N and no base of a site's window, told from running counts at its ends, or whose place is beside a site.
-        self._may_meet_sites = beside is not None
-        unusable = codes > 3 if self._may_meet_sites else taken | (codes > 3)
-        blocked = np.concatenate([[0], np.cumsum(unusable, dtype=np.int32)])
-        low = np.flatnonzero(blocked[length:] == blocked[:-length])
-        is_gc = np.concatenate([[0], np.cumsum((codes == 1) | (codes == 2), dtype=np.int32)])
-        for strand in "+-":
-            place = low + (settings.upstream if strand == "+" else settings.downstream - 1)
-            usable = np.ones(len(place), np.bool_)
-            if genes is not None:
-                usable &= _inside(genes, strand, len(codes))[place]
-            if beside is not None:
-                usable &= beside[place]
-            numbers = {kind: self._numbers(task.kinds[kind].anchor, place, strand) for kind in task.kinds}  # fmt: skip
-            for (kind, anchor), count in wanted.items():
-                fits = numbers[kind] == _number(anchor)
-                fitting = np.flatnonzero(fits & usable)
-                some = rng.choice(
-                    fitting, min(len(fitting), count * _CANDIDATES_PER_SITE), replace=False
-                )
-                gc = is_gc[low[some] + length] - is_gc[low[some]]
-                for at, content in zip(place[some].tolist(), gc.tolist(), strict=True):
-                    self._pools.setdefault((kind, anchor, content), []).append((at, strand))
-        for key in sorted(self._pools):
-            rng.shuffle(self._pools[key])
-
-    def partner(self, site: _Row, seen: set[str]) -> _Row | None:
-        """Take the unused candidate of nearest GC content, or None where none is near enough."""
-        anchor, content = self._anchor(site), _gc(site.sequence)
-        for difference in range(self._largest_difference + 1):
-            for wanted in sorted({content - difference, content + difference}):
-                pool = self._pools.get((site.kind, anchor, wanted), [])
-                while pool:
-                    place, strand = pool.pop()
-                    window = _window(site.interval.chrom, place, strand, self._settings)
-                    interval = Interval(*window)
-                    if (
-                        not self._may_meet_sites
-                        and self._taken[interval.start : interval.end].any()
-                    ):
-                        continue
-                    row = _row(self._codes, interval, self._task.negative_label, site.kind)
-                    if _is_new(row.sequence, seen):
-                        self._taken[interval.start : interval.end] = True
-                        return row
-        return None
-
-    def _anchor(self, row: _Row) -> str:
-        first, last = self._task.kinds[row.kind].anchor
-        return row.sequence[self._settings.upstream + first : self._settings.upstream + last]
-
-    def _numbers(self, anchor: tuple[int, int], place: npt.NDArray[np.int64], strand: str) -> npt.NDArray[np.uint32]:  # fmt: skip
-        """Return the bases of the anchor at each place, in reading direction, as numbers of base 4."""
-        step, complement = (1, np.uint8(0)) if strand == "+" else (-1, np.uint8(3))
-        numbers = np.zeros(len(place), dtype=np.uint32)
-        for offset in range(*anchor):
-            numbers = numbers * np.uint32(4) + (self._codes[place + step * offset] ^ complement)
-        return numbers
-
-
-def _number(anchor: str) -> int:
-    number = 0
-    for letter in anchor:
-        number = 4 * number + "ACGT".index(letter)
-    return number
-
-
-def _inside(genes: Sequence[Interval], strand: str, size: int) -> npt.NDArray[np.bool_]:
-    inside = np.zeros(size, dtype=np.bool_)
-    for gene in genes:
-        if gene.strand == strand:
-            inside[gene.start : gene.end] = True
-    return inside
 
 
 def _card(genome: Genome, task: SiteTask, settings: SiteSettings, summary: SiteSummary) -> str:

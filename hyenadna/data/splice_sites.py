@@ -15,15 +15,8 @@ from pathlib import Path
 from hyenadna.data.annotation import read_annotation
 from hyenadna.data.genome import Genome
 from hyenadna.data.labelled import sha256_of
-from hyenadna.data.sites import (
-    ELSEWHERE,
-    Site,
-    SiteKind,
-    SiteSettings,
-    SiteSummary,
-    SiteTask,
-    build_site_task,
-)
+from hyenadna.data.site_task import ELSEWHERE, Site, SiteKind, SiteSettings, SiteTask
+from hyenadna.data.sites import SiteSummary, build_site_task
 from hyenadna.errors import DataError
 from hyenadna.io.atomic import check_output
 from hyenadna.resources import resolve

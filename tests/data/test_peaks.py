@@ -8,7 +8,7 @@ import pytest
 
 from hyenadna.data.genome import Genome
 from hyenadna.data.peaks import build_peak_task
-from hyenadna.data.sites import SiteSettings
+from hyenadna.data.site_task import SiteSettings
 from hyenadna.data.twobit import write_twobit
 from hyenadna.errors import ConfigError, DataError, FileFormatError
 from hyenadna.io.bed import read_bed

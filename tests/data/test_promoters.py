@@ -10,7 +10,7 @@ import pytest
 
 from hyenadna.data.genome import Genome
 from hyenadna.data.promoters import build_promoter_task
-from hyenadna.data.sites import SPLITS, SiteSettings
+from hyenadna.data.site_task import SPLITS, SiteSettings
 from hyenadna.data.twobit import write_twobit
 from hyenadna.errors import ConfigError, DataError, FileFormatError, OutputError
 from hyenadna.io.bed import read_bed

@@ -15,7 +15,7 @@ import pytest
 from hyenadna.data.genome import Genome
 from hyenadna.data.labelled_task import load_task
 from hyenadna.data.shuffle import dinucleotide_shuffle
-from hyenadna.data.sites import SiteSettings
+from hyenadna.data.site_task import SiteSettings
 from hyenadna.data.splice_sites import DEFAULTS, build_splice_task
 from hyenadna.data.twobit import write_twobit
 from hyenadna.errors import ConfigError, DataError
