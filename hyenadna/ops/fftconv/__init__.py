@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Backend = Literal["auto", "torch", "triton"]
-_SHORTEST = 512
+_SHORTEST = 64
 
 
 def resolve_backend(
@@ -42,8 +42,8 @@ def resolve_backend(
 ) -> str:
     """Return the name of the backend that runs, ``"triton"`` or ``"torch"``.
 
-    ``"auto"`` is Triton on NVIDIA GPUs from Ampere on, for bfloat16 and float16 of 512 to 4,194,304 positions, and torch elsewhere: for
-    float32 it is as fast or faster, and below 512 positions there is little to win. Under Triton's interpreter it stays torch.
+    ``"auto"`` is Triton on NVIDIA GPUs from Ampere on, for bfloat16 and float16 of 64 to 4,194,304 positions, and torch elsewhere: for
+    float32 it is as fast or faster, and below 64 positions there is little to win. Under Triton's interpreter it stays torch.
 
     Raises
     ------
