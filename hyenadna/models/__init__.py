@@ -4,7 +4,13 @@ from hyenadna.models.backbone import HyenaBackbone
 from hyenadna.models.config import MIXERS, NAMED_SIZES, HyenaConfig
 from hyenadna.models.heads import ClassificationHead, Pooling
 from hyenadna.models.hyena import HyenaBlock, HyenaOperator
-from hyenadna.models.mixers import CausalAttention, GatedConvolution, MultiHeadHyena, build_mixer
+from hyenadna.models.mixers import (
+    Attention,
+    CausalAttention,
+    GatedConvolution,
+    MultiHeadHyena,
+    build_mixer,
+)
 from hyenadna.models.model import (
     HyenaForCausalLM,
     HyenaForSequenceClassification,
@@ -15,6 +21,7 @@ from hyenadna.models.model import (
 __all__ = [
     "MIXERS",
     "NAMED_SIZES",
+    "Attention",
     "CausalAttention",
     "ClassificationHead",
     "GatedConvolution",

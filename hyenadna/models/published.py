@@ -110,6 +110,10 @@ def to_hf(model: HyenaModel) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             f"{head['pooling']!r} {'with' if head['head_bias'] else 'without'} a bias"
             f"{', of both strands' if head['both_directions'] else ''}"
         )
+    if config.bidirectional:
+        raise CheckpointError(
+            "the -hf layout knows only causal models; this one is bidirectional; keep it in our own layout"
+        )
     if config.mixers != "hyena" or config.hyena_head_dim > 1:
         what = "Hyena heads" if config.mixers == "hyena" else ", ".join(config.layer_mixers)
         raise CheckpointError(
