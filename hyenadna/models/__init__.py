@@ -4,6 +4,13 @@ from hyenadna.models.backbone import HyenaBackbone
 from hyenadna.models.config import MIXERS, NAMED_SIZES, HyenaConfig
 from hyenadna.models.heads import ClassificationHead, Pooling
 from hyenadna.models.hyena import HyenaBlock, HyenaOperator
+from hyenadna.models.language import (
+    HyenaForCausalLM,
+    HyenaForMaskedLM,
+    HyenaLanguageModel,
+    HyenaModel,
+    language_model,
+)
 from hyenadna.models.mixers import (
     Attention,
     CausalAttention,
@@ -11,12 +18,7 @@ from hyenadna.models.mixers import (
     MultiHeadHyena,
     build_mixer,
 )
-from hyenadna.models.model import (
-    HyenaForCausalLM,
-    HyenaForSequenceClassification,
-    HyenaModel,
-    load_model,
-)
+from hyenadna.models.model import HyenaForSequenceClassification, load_model
 
 __all__ = [
     "MIXERS",
@@ -29,11 +31,14 @@ __all__ = [
     "HyenaBlock",
     "HyenaConfig",
     "HyenaForCausalLM",
+    "HyenaForMaskedLM",
     "HyenaForSequenceClassification",
+    "HyenaLanguageModel",
     "HyenaModel",
     "HyenaOperator",
     "MultiHeadHyena",
     "Pooling",
     "build_mixer",
+    "language_model",
     "load_model",
 ]

@@ -26,7 +26,7 @@ from hyenadna.resources import is_bundled
 from hyenadna.tokenizers import CharacterTokenizer, Tokenizer
 
 if TYPE_CHECKING:
-    from hyenadna.models.model import HyenaModel
+    from hyenadna.models.language import HyenaModel
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _WEIGHTS_NAMES = (WEIGHTS_FILE, "pytorch_model.bin", "weights.ckpt")

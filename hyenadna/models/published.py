@@ -19,7 +19,7 @@ from hyenadna.models.filter import positional_features
 from hyenadna.tokenizers import CharacterTokenizer
 
 if TYPE_CHECKING:
-    from hyenadna.models.model import HyenaModel
+    from hyenadna.models.language import HyenaModel
 
 # Published name -> our name; {i} a layer, {j} a linear of the filter's MLP (published at the even places of a Sequential).
 _LAYER = "backbone.layers.{i}."
