@@ -60,9 +60,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from hyenadna.resources import package_version
 
-        return version("hyenadna")
+        return package_version()
     if name not in _HOME:
         raise AttributeError(f"module 'hyenadna' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,4 +1,4 @@
-"""Where the packaged configs, data sets, weights and the cache live.
+"""Where the packaged configs, data sets, weights and the cache live, and which version of the package this is.
 
 An installed wheel carries ``configs/``, ``datasets/`` and ``weights/`` under ``hyenadna/_resources``; a checkout has them beside
 the package. They hold data only, so none can ever be imported.
@@ -17,6 +17,16 @@ _BUNDLED = "bundled:"
 
 DEFAULT_MODEL = "bundled:human-tiny-1k"
 """The model of commands that were told none."""
+
+
+def package_version() -> str:
+    """Return this package's version; "unknown" where it runs from a checkout that was never installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hyenadna")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _resource_dir(name: str) -> Path:

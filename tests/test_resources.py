@@ -1,8 +1,11 @@
+import importlib.metadata
 from pathlib import Path
 
 import pytest
 
+import hyenadna
 from hyenadna import resources
+from hyenadna.cli.vep_output import vcf_header
 from hyenadna.errors import ConfigError, FileFormatError
 
 
@@ -57,3 +60,17 @@ def test_an_incomplete_installation_is_said(
     monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "hyenadna")
     with pytest.raises(FileFormatError, match="reinstall"):
         resources.config_dir()
+
+
+def test_a_checkout_that_was_never_installed_has_an_unknown_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert hyenadna.__version__ == importlib.metadata.version("hyenadna") != "unknown"
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert hyenadna.__version__ == resources.package_version() == "unknown"
+    lines = vcf_header(["##fileformat=VCFv4.2", "#CHROM"], {}, {})
+    assert "##hyenadnaVepVersion=unknown" in lines

@@ -50,9 +50,9 @@ app = typer.Typer(
 
 def _print_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
+        from hyenadna.resources import package_version
 
-        typer.echo(f"hyenadna {version('hyenadna')}")
+        typer.echo(f"hyenadna {package_version()}")
         raise typer.Exit
 
 

@@ -213,12 +213,12 @@ def open_partial(
     OutputError
         There is such a folder, and neither --resume nor --force was given.
     """
-    from importlib.metadata import version
+    import torch
 
     from hyenadna.data.checksums import sha256_of
     from hyenadna.inference.journal import open_journal
     from hyenadna.inference.processes import joined_processes
-    from hyenadna.resources import resolve
+    from hyenadna.resources import package_version, resolve
 
     files = {name: resolve(path) for name, path in inputs.items() if path is not None}
     if is_stream(output) or not all(path.is_file() for path in files.values()):
@@ -237,7 +237,7 @@ def open_partial(
     def made_by() -> dict[str, Any]:
         return {
             "inputs_sha256": {name: sha256_of(path) for name, path in files.items()}, "weights_sha256": weights_sha256,
-            "settings": settings, "versions": {name: version(name) for name in ("hyenadna", "torch")},
+            "settings": settings, "versions": {"hyenadna": package_version(), "torch": str(torch.__version__)},
         }  # fmt: skip
 
     def kept(folder: Path) -> None:

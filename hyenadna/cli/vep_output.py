@@ -6,13 +6,13 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from typing import Any, TextIO
 
 from hyenadna.errors import DataError
 from hyenadna.inference.variants import MISMATCHES, REASONS, VariantScore
 from hyenadna.io.vcf import InfoField, VariantRecord, extended_header, with_info
 from hyenadna.io.vcf_output import open_vcf_output
+from hyenadna.resources import package_version
 
 _REASON_KEY = "HYENADNA_REASON"
 Scored = tuple[VariantRecord, list[VariantScore]]
@@ -124,7 +124,7 @@ def vcf_header(
     """Return the lines of a header with the INFO entries and the provenance of this run."""
     meanings = ", ".join(f"{reason} ({meaning})" for reason, meaning in REASONS.items())
     reason = InfoField(_REASON_KEY, "String", f"Why an allele has no score: {meanings}")
-    own = version("hyenadna")
+    own = package_version()
     notes = {f"hyenadnaVep{key}": text for key, text in ({"Version": own} | provenance).items()}
     return extended_header(lines, [*fields.values(), reason], notes, version=own)
 

@@ -20,13 +20,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from email.message import Message
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from hyenadna.data.manifest import RemoteFile
 from hyenadna.errors import DownloadError, OutputError
 from hyenadna.io.atomic import output_errors
+from hyenadna.resources import package_version
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes expected, None where the server does not say."""
@@ -243,7 +243,7 @@ def _fetch(
 def _attempt(url: str, file: RemoteFile, part: _Part, notify: Progress) -> None:
     """Ask the server once for the bytes that are missing."""
     # Transparent compression would make lengths and ranges those of other bytes.
-    headers = {"User-Agent": f"hyenadna/{version('hyenadna')}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"hyenadna/{package_version()}", "Accept-Encoding": "identity"}
     if part.size:
         headers["Range"] = f"bytes={part.size}-"
         if part.validator:

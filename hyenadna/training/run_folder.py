@@ -24,6 +24,7 @@ import yaml
 
 from hyenadna.errors import ConfigError, OutputError
 from hyenadna.io.atomic import atomic_path, output_errors
+from hyenadna.resources import package_version
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,8 @@ def environment() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "platform": platform.platform(),
-            **{name: _version(name) for name in ("hyenadna", "torch", "lightning", "numpy")},
+            "hyenadna": package_version(),
+            **{name: _version(name) for name in ("torch", "lightning", "numpy")},
         },
         "commit": git_commit(),
         "command": command_words(),
