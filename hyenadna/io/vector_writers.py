@@ -20,6 +20,7 @@ __all__ = ["NUMBERS", "ROWS_AT_ONCE", "TEXTS", "VectorWriter", "open_npz", "open
 ROWS_AT_ONCE = 4096
 TEXTS = ("name", "chrom", "strand")
 NUMBERS = ("start", "end", "length")
+_COLUMNS = (*TEXTS, *NUMBERS, "offset")
 
 
 class VectorWriter(ABC):
@@ -28,7 +29,7 @@ class VectorWriter(ABC):
     def __init__(self, width: int) -> None:
         self.width = width
         self.end = 0
-        self._columns: dict[str, list[Any]] = {name: [] for name in (*TEXTS, *NUMBERS, "offset")}
+        self._rows: list[tuple[Any, ...]] = []
         self._values: list[npt.NDArray[np.float32]] = []
 
     def add(
@@ -37,11 +38,12 @@ class VectorWriter(ABC):
         """Write a row: its name, its number of bases, its place, and values of shape (E,), or (L, E) one a base."""
         values = values.reshape(-1, self.width)
         self.end += len(values)
-        row = {"name": name, "chrom": "", "strand": "", "start": -1, "end": -1, "length": length, "offset": self.end}  # fmt: skip
-        if interval is not None:
-            row |= {"chrom": interval.chrom, "strand": interval.strand, "start": interval.start, "end": interval.end}  # fmt: skip
-        for key, value in row.items():
-            self._columns[key].append(value)
+        # In the order of _COLUMNS
+        if interval is None:
+            self._rows.append((name, "", "", -1, -1, length, self.end))
+        else:
+            place = interval.chrom, interval.strand, interval.start, interval.end
+            self._rows.append((name, *place, length, self.end))
         self._values.append(values)
         if len(self._values) >= ROWS_AT_ONCE or len(values) >= ROWS_AT_ONCE:
             self.flush()
@@ -49,9 +51,9 @@ class VectorWriter(ABC):
     def flush(self) -> None:
         """Hand on what has been gathered."""
         if self._values:
-            self.write(self._columns, np.concatenate(self._values))
-            for column in self._columns.values():
-                column.clear()
+            columns = map(list, zip(*self._rows, strict=True))
+            self.write(dict(zip(_COLUMNS, columns, strict=True)), np.concatenate(self._values))
+            self._rows.clear()
             self._values.clear()
 
     @abstractmethod
@@ -65,7 +67,7 @@ class _Npz(VectorWriter):
     def __init__(self, width: int, values: IO[bytes]) -> None:
         super().__init__(width)
         self._file = values
-        self._all: dict[str, list[Any]] = {name: [] for name in (*TEXTS, *NUMBERS, "offset")}
+        self._all: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
 
     def write(self, columns: Mapping[str, list[Any]], values: npt.NDArray[np.float32]) -> None:
         for name, column in columns.items():
