@@ -273,9 +273,9 @@ def in_shards(
     limit: int,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[_Item, _Result]]:
-    """Compute results, or read them back where they are in the journal; each comes with its item, in order.
+    """Compute results, or read them back where they are in the journal; each comes with its item, in order, and as soon as it is known.
 
-    Of several processes, each computes every n-th shard, and the first one yields the results of all; the others yield nothing.
+    Items are read only as the computation asks for them, so that reading, computing and what the caller does with results go hand in hand. Of several processes, each computes every n-th shard, and the first one yields the results of all; the others yield nothing.
 
     Parameters
     ----------
@@ -295,31 +295,61 @@ def in_shards(
         Called with the units of results that were read back.
     """
     if journal is None:
-        waiting: deque[_Item] = deque()
-        for result in compute(_remembered(items, waiting)):
-            yield waiting.popleft(), result
+        yield from _computed(items, compute)
         return
     rank, size = journal.processes.rank, journal.processes.world_size
-    shards = enumerate(_cut_items(items, units, limit))
-    while batch := list(itertools.islice(shards, size)):
-        done: dict[int, list[_Result]] = {}
-        for number, (members, last) in batch:
-            stored = journal.read(number) if number % size == rank else None
-            if stored is not None and len(stored) == len(members):
-                journal.n_read += 1
-            elif number % size == rank:
-                done[number] = list(compute(iter(members)))
-                if size > 1 or not last:
-                    journal.write(number, map(codec.encode, done[number]))
-        journal.processes.wait()
-        if rank:
-            continue
-        for number, (members, _) in batch:
-            if number not in done:
-                stored = journal.read(number) or []
-                done[number] = [codec.decode(item, *one) for item, one in zip(members, stored, strict=True)]  # fmt: skip
+    shards = _Shards(items, units, limit)
+    of_others: list[tuple[int, list[_Item]]] = []  # since all processes last waited for each other
+    number = 0
+    while shards.more:
+        if number % size == rank:
+            for one in _own(number, shards, compute, journal, codec, progress):
+                if not rank:
+                    yield one
+        else:
+            of_others.append((number, list(shards.next())))
+        number += 1
+        if number % size == 0 or not shards.more:
+            journal.processes.wait()
+            # The first process's own shard is the first of each round, so that these follow it.
+            for other, members in () if rank else of_others:
+                yield from _decoded(members, journal.read(other) or [], codec)
                 progress(sum(map(units, members)))
-            yield from zip(members, done.pop(number), strict=True)
+            of_others.clear()
+
+
+def _own(
+    number: int,
+    shards: _Shards[_Item],
+    compute: Callable[[Iterator[_Item]], Iterator[_Result]],
+    journal: Journal,
+    codec: Codec[_Item, _Result],
+    progress: Callable[[int], None],
+) -> Iterator[tuple[_Item, _Result]]:
+    """Yield the results of the next shard as they come, and keep them; or read them back."""
+    items = shards.next()
+    stored = journal.read(number)
+    if stored is not None:
+        members = list(items)
+        if len(stored) == len(members):
+            journal.n_read += 1
+            progress(sum(map(shards.units, members)))
+            yield from _decoded(members, stored, codec)
+            return
+        items = iter(members)
+    kept = []
+    for item, result in _computed(items, compute):
+        kept.append(codec.encode(result))
+        yield item, result
+    if journal.processes.world_size > 1 or shards.more:
+        journal.write(number, kept)
+
+
+def _decoded(
+    members: list[_Item], stored: list[tuple[Any, Arrays]], codec: Codec[_Item, _Result]
+) -> Iterator[tuple[_Item, _Result]]:
+    for item, (fields, arrays) in zip(members, stored, strict=True):
+        yield item, codec.decode(item, fields, arrays)
 
 
 def shard_bases(device: torch.device) -> int:
@@ -327,26 +357,42 @@ def shard_bases(device: torch.device) -> int:
     return 1 << 24 if device.type == "cuda" else 1 << 20
 
 
-def _remembered(items: Iterator[_Item], waiting: deque[_Item]) -> Iterator[_Item]:
-    for item in items:
-        waiting.append(item)
-        yield item
+def _computed(
+    items: Iterator[_Item], compute: Callable[[Iterator[_Item]], Iterator[_Result]]
+) -> Iterator[tuple[_Item, _Result]]:
+    """Yield each item with its result; items are read only as the computation asks for them."""
+    waiting: deque[_Item] = deque()
+
+    def remembered() -> Iterator[_Item]:
+        for item in items:
+            waiting.append(item)
+            yield item
+
+    for result in compute(remembered()):
+        yield waiting.popleft(), result
 
 
-def _cut_items(
-    items: Iterator[_Item], units: Callable[[_Item], int], limit: int
-) -> Iterator[tuple[list[_Item], bool]]:
-    """Yield the items of each shard, and whether it is the last one."""
-    members: list[_Item] = []
-    total = 0
-    for item in items:
-        if total >= limit:
-            yield members, False
-            members, total = [], 0
-        members.append(item)
-        total += units(item)
-    if members:
-        yield members, True
+class _Shards(Generic[_Item]):
+    """Items, cut into shards of a number of units."""
+
+    def __init__(self, items: Iterator[_Item], units: Callable[[_Item], int], limit: int) -> None:
+        self.units = units
+        self._items, self._limit = items, limit
+        self._ahead = list(itertools.islice(items, 1))
+
+    @property
+    def more(self) -> bool:
+        """Whether there is another shard, once all items of the last one have been taken."""
+        return bool(self._ahead)
+
+    def next(self) -> Iterator[_Item]:
+        """Yield the items of the next shard, which are read only as they are taken."""
+        total = 0
+        while self._ahead and total < self._limit:
+            (item,) = self._ahead
+            self._ahead = list(itertools.islice(self._items, 1))
+            total += self.units(item)
+            yield item
 
 
 def _busy(folder: Path) -> OutputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,24 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         for how in ({"resume": True}, {"force": True}):
             with pytest.raises(OutputError, match="used by another run"):
                 _run(folder, Work(), **how)
+        assert (folder / "000000.npz").exists()
+
+
+def test_results_come_before_their_shard_is_complete_but_are_kept_only_whole(tmp_path: Path) -> None:  # fmt: skip
+    work, read, folder = Work(), [], tmp_path / "x.partial"
+
+    def items() -> Iterator[int]:
+        for i in range(10):
+            read.append(i)
+            yield i
+
+    with open_journal(folder, lambda: SETTINGS, resume=False, force=False, kept=lambda _: None) as journal:  # fmt: skip
+        found = in_shards(items(), work, journal, CODEC, units=lambda _: 2, limit=8, progress=lambda _: None)  # fmt: skip
+        assert next(found)[0] == 0
+        assert (work.seen, read) == ([0], [0, 1])  # one item is read ahead, to know the last shard
+        assert [item for item, _ in itertools.islice(found, 3)] == [1, 2, 3]
+        assert not folder.exists()
+        assert next(found)[0] == 4
         assert (folder / "000000.npz").exists()
 
 
