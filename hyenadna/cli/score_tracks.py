@@ -88,16 +88,17 @@ def write_tracks(
 
     def compute(blocks: Iterator[Interval]) -> Iterator[TrackBlock]:
         return score_tracks(
-            network, reference, blocks, tokenizer=tokenizer, rc=rc, window=window, context=context, batch_size=rows, half=half, progress=advance
+            network, reference, blocks, tokenizer=tokenizer, rc=rc, window=window, context=context, entropy=keep, batch_size=rows, half=half,
+            progress=advance,
         )  # fmt: skip
 
     keep = entropy is not None or report is not None  # else nobody reads the entropies
 
     def decode(place: Interval, _: object, arrays: Sequence[Any]) -> TrackBlock:
-        return TrackBlock(place, arrays[0], arrays[-1])
+        return TrackBlock(place, arrays[0], arrays[1] if keep else None)
 
     codec: Codec[Interval, TrackBlock] = Codec(
-        lambda block: (None, (block.log_p, block.entropy) if keep else (block.log_p,)), decode
+        lambda block: (None, tuple(values for values in block[1:] if values is not None)), decode
     )
     noted = provenance | environment()
     with ExitStack() as stack:

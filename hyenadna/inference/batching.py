@@ -6,9 +6,11 @@ therefore goes through the same transforms alone and in any company, and its sco
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,28 +22,35 @@ from hyenadna.tokenizers import TokenIds
 _STEPS = (8, 9, 10, 12, 14, 15)
 _CPU_BYTES = 32 << 20
 _GPU_SHARE = 0.35
-_MAX_BATCH_TOKENS = 1 << 22
+# Batches beyond would only make first results later, and memory fuller.
+_MAX_BATCH_TOKENS = 1 << 19
+_LOOK_AHEAD = 16  # batches' worth of tokens that are read before the shortest of them must go
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
     """A stretch of one sequence that the model reads at once.
 
     Parameters
     ----------
     owner
-        Number of the sequence it belongs to.
+        What it belongs to, in its caller's terms.
     token_ids
         uint8, shape (L,), L ≥ 1.
     first
         0-based offset of the first token that is scored here; those before it are context.
     """
 
-    owner: int
+    owner: Any
     token_ids: TokenIds
     first: int
 
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.token_ids)
 
+
+@functools.lru_cache(maxsize=1 << 16)
 def padded_length(length: int, limit: int) -> int:
     """Return the length to which a piece is padded: the least of a fixed grid that holds it, at most `limit`.
 
@@ -96,37 +105,64 @@ def windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, i
 
 
 def batches(
-    pieces: Iterable[Piece], *, limit: int, max_tokens: int, max_rows: int | None = None
+    groups: Iterable[Iterable[Piece]],
+    *,
+    limit: int,
+    max_tokens: int,
+    max_rows: int | None = None,
+    max_groups: int = 1 << 14,
 ) -> Iterator[list[Piece]]:
     """Group pieces of one padded length into batches.
 
+    A batch comes as soon as it is full. What has not filled one waits, but never longer than until some batches' worth of tokens, or `max_groups`, have been
+    read: then all that waits comes, so that results which are due in the order of the input do not pile up.
+
     Parameters
     ----------
-    pieces
-        As many as one look-ahead holds.
+    groups
+        The pieces of each sequence, of which there may be none; read lazily.
     limit
         Longest input of the model.
     max_tokens
         Padded tokens of a batch; a longer piece is a batch of its own.
     max_rows
         Pieces of a batch, None for no bound but `max_tokens`; where it is given, `max_tokens` is not looked at.
+    max_groups
+        Groups that may be read before everything that waits has come. If nothing does, an empty batch comes.
     """
-    by_length = sorted(pieces, key=lambda piece: padded_length(len(piece.token_ids), limit))
-    for length, group in itertools.groupby(
-        by_length, key=lambda piece: padded_length(len(piece.token_ids), limit)
-    ):
-        rows = max_rows or max(1, max_tokens // length)
-        members = list(group)
-        for i in range(0, len(members), rows):
-            yield members[i : i + rows]
+    most = _LOOK_AHEAD * max(max_tokens, (max_rows or 1) * limit)
+    waiting: dict[int, list[Piece]] = {}
+    n_tokens = n_groups = 0
+
+    def flush() -> Iterator[list[Piece]]:
+        nonlocal n_tokens, n_groups
+        n_tokens = n_groups = 0
+        yield from waiting.values()
+        waiting.clear()
+
+    for group in groups:
+        for piece in group:
+            length = padded_length(len(piece), limit)
+            members = waiting.setdefault(length, [])
+            members.append(piece)
+            if len(members) >= (max_rows or max_tokens // length):
+                yield waiting.pop(length)
+            n_tokens += length
+            if n_tokens >= most:
+                yield from flush()
+        n_groups += 1
+        if n_groups >= max_groups:
+            yield from flush()
+            yield []
+    yield from flush()
 
 
 def collate(batch: Sequence[Piece], *, limit: int, pad_token_id: int) -> TokenIds:
     """Stack pieces of one padded length, padded on the right: uint8, shape (B, padded length)."""
-    length = padded_length(len(batch[0].token_ids), limit)
+    length = padded_length(len(batch[0]), limit)
     token_ids = np.full((len(batch), length), pad_token_id, dtype=np.uint8)
     for row, piece in zip(token_ids, batch, strict=True):
-        row[: len(piece.token_ids)] = piece.token_ids
+        row[: len(piece)] = piece.token_ids
     return token_ids
 
 

@@ -16,10 +16,9 @@ from hyenadna.inference.batching import (
     automatic_batch_tokens,
     batches,
     collate,
-    padded_length,
     windows,
 )
-from hyenadna.inference.forward import BatchSize, in_fitting_batches, scoring_mode
+from hyenadna.inference.forward import BatchSize, forward_passes, to_device
 from hyenadna.inference.likelihood import HasSequence, name_and_letters, resolve_windows
 from hyenadna.models import HyenaModel
 from hyenadna.tokenizers import CharacterTokenizer
@@ -29,8 +28,6 @@ __all__ = ["Embedding", "Pooling", "Strands", "embed_sequences"]
 Pooling = Literal["mean", "last", "max", "none"]
 Strands = Literal["forward", "average", "both"]
 Vectors = npt.NDArray[np.float32]
-
-_LOOK_AHEAD = 16  # batches' worth of tokens that are read before the first of them is embedded
 
 
 class Embedding(NamedTuple):
@@ -136,18 +133,29 @@ def embed_sequences(
 
 
 class _Strand:
-    """What is known of one strand of a sequence so far."""
+    """One strand of a sequence.
 
-    def __init__(self, length: int, width: int, pooling: Pooling) -> None:
-        self.length = length
-        shape = (length, width) if pooling == "none" else (width,)
-        # float64, in which the order of sums does not matter, only for the one vector of a mean
-        dtype = np.float64 if pooling == "mean" else np.float32
-        self.values: npt.NDArray[Any] = np.full(shape, -np.inf if pooling == "max" else 0, dtype)
+    Parameters
+    ----------
+    length
+        Its bases.
+    n_left
+        Its windows without a result.
+    """
 
-    def result(self, pooling: Pooling) -> Vectors:
-        values = self.values / self.length if pooling == "mean" else self.values
-        return values.astype(np.float32, copy=False)
+    __slots__ = ("length", "n_left", "values")
+
+    def __init__(self, length: int, n_left: int) -> None:
+        self.length, self.n_left = length, n_left
+        #: What the windows so far make together; None before the first.
+        self.values: npt.NDArray[Any] | None = None
+
+
+class _Waiting(NamedTuple):
+    """A sequence whose results are due next, or later."""
+
+    name: str
+    strands: list[_Strand]
 
 
 class _Part(NamedTuple):
@@ -180,30 +188,20 @@ class _Run:
         self.device = next(model.parameters()).device
         self.max_rows = None if batch_size == "auto" else batch_size
         self.max_tokens = automatic_batch_tokens(model.config, self.device)
-        self.parts: dict[int, _Part] = {}
+        self.waiting: deque[_Waiting] = deque()  # in the order of the input
 
     def run(self, sequences: Iterable[str | tuple[str, str] | HasSequence]) -> Iterator[Embedding]:
-        """Yield the embeddings; what is read ahead is computed whenever it fills the look-ahead."""
-        waiting: deque[tuple[str, list[_Strand]]] = deque()
-        ahead: list[Piece] = []
-        n_tokens = 0
-        most = _LOOK_AHEAD * max(self.max_tokens, (self.max_rows or 1) * self.window)
-        for number, item in enumerate(sequences):
-            name, letters = name_and_letters(item, number)
-            strands, pieces = self._pieces(name, letters)
-            waiting.append((name, strands))
-            ahead += pieces
-            n_tokens += sum(padded_length(len(piece.token_ids), self.window) for piece in pieces)
-            if n_tokens >= most:
-                self._compute(ahead)
-                ahead, n_tokens = [], 0
-                while waiting:
-                    yield self._finish(*waiting.popleft())
-        self._compute(ahead)
-        while waiting:
-            yield self._finish(*waiting.popleft())
+        """Yield the embeddings, each as soon as it and those before it are known."""
+        pieces = (
+            self._pieces(*name_and_letters(item, number)) for number, item in enumerate(sequences)
+        )
+        cut = batches(pieces, limit=self.window, max_tokens=self.max_tokens, max_rows=self.max_rows)
+        for batch, found in forward_passes(self.model, cut, self._forward, half=self.half):
+            if batch:
+                self._add(batch, found[0])
+            yield from self._finished()
 
-    def _pieces(self, name: str, letters: str) -> tuple[list[_Strand], list[Piece]]:
+    def _pieces(self, name: str, letters: str) -> list[Piece]:
         if not letters:
             raise SequenceLengthError(
                 f"sequence {name!r} is empty; at least one base is needed", record=name
@@ -212,73 +210,88 @@ class _Run:
         read = [forward]
         if self.strands != "forward":
             read.append(self.tokenizer.reverse_complement(forward))
-        strands, pieces = [], []
-        for token_ids in read:
-            strand = _Strand(len(token_ids), self.model.config.d_model, self.pooling)
-            strands.append(strand)
-            for start, end, first in windows(len(token_ids), self.window, self.stride):
+        pieces = []
+        spans = list(windows(len(forward), self.window, self.stride))
+        strands = [_Strand(len(forward), len(spans)) for _ in read]
+        for token_ids, strand in zip(read, strands, strict=True):
+            for start, end, first in spans:
                 new = first if start else 0  # likelihoods leave the first base out, states do not
-                owner = len(self.parts)
-                self.parts[owner] = _Part(strand, start + new)
-                pieces.append(Piece(owner, token_ids[start:end], new))
-        return strands, pieces
+                pieces.append(Piece(_Part(strand, start + new), token_ids[start:end], new))
+        self.waiting.append(_Waiting(name, strands))
+        return pieces
 
-    def _finish(self, name: str, strands: list[_Strand]) -> Embedding:
-        found = [strand.result(self.pooling) for strand in strands]
+    def _finished(self) -> Iterator[Embedding]:
+        while self.waiting and not any(strand.n_left for strand in self.waiting[0].strands):
+            yield self._result(*self.waiting.popleft())
+
+    def _result(self, name: str, strands: list[_Strand]) -> Embedding:
+        found = [cast("npt.NDArray[Any]", strand.values) for strand in strands]
         if self.pooling == "none" and len(found) == 2:
             found[1] = found[1][::-1]
-        values = found[0]
+        values: npt.NDArray[Any] = found[0]
         if self.strands == "both":
             values = np.concatenate(found, axis=-1)
         elif self.strands == "average":
-            values = np.mean(found, axis=0, dtype=np.float32)
-        if not np.isfinite(values).all():
+            values = (found[0] + found[1]) / 2
+        if self.pooling != "none":  # else it would keep its whole batch alive
+            values = np.array(values, dtype=np.float32)
+        return Embedding(name, strands[0].length, values)
+
+    def _add(self, batch: Sequence[Piece], found: npt.NDArray[Any]) -> None:
+        """Add what the model says of some pieces: a row (E,) each, or one a base, (padded length, E)."""
+        strands, starts = zip(*(piece.owner for piece in batch), strict=True)
+        rows: Sequence[npt.NDArray[Any]] = list(found)
+        if self.pooling == "none":
+            rows = [row[piece.first : len(piece)] for row, piece in zip(rows, batch, strict=True)]
+            is_fine = [bool(np.isfinite(row).all()) for row in rows]
+        else:
+            is_fine = np.isfinite(found).all(axis=1).tolist()
+        if not all(is_fine):
+            broken = strands[is_fine.index(False)]
+            name = next(name for name, members in self.waiting if broken in members)
             raise DataError(
                 f"the model embeds sequence {name!r} with NaN or infinity: its weights are damaged, or its training diverged; use another one"
             )
-        return Embedding(name, strands[0].length, values)
-
-    def _compute(self, pieces: Sequence[Piece]) -> None:
-        for batch in batches(
-            pieces, limit=self.window, max_tokens=self.max_tokens, max_rows=self.max_rows
-        ):
-            for piece, found in zip(batch, in_fitting_batches(batch, self._forward, self.device), strict=True):  # fmt: skip
-                self._add(piece, found)
-            self.progress(sum(len(piece.token_ids) - piece.first for piece in batch))
-        self.parts.clear()
-
-    def _add(self, piece: Piece, found: Vectors) -> None:
-        strand, start = self.parts[piece.owner]
         if self.pooling == "mean":
-            strand.values += found
-        elif self.pooling == "max":
-            np.maximum(strand.values, found, out=strand.values)
-        elif self.pooling == "none":
-            strand.values[start : start + len(found)] = found
-        elif start + len(piece.token_ids) - piece.first == strand.length:
-            strand.values[:] = found
+            # Shares of the mean, in float64, in which the order of their sum does not matter
+            lengths = np.array([strand.length for strand in strands])
+            rows = list(found.astype(np.float64) / lengths[:, None])
+        for piece, strand, start, row in zip(batch, strands, starts, rows, strict=True):
+            is_last = start + len(piece) - piece.first == strand.length
+            if self.pooling != "last" or is_last:
+                strand.values = self._joined(strand, start, row)
+            strand.n_left -= 1
+        self.progress(sum(len(piece) - piece.first for piece in batch))
 
-    def _forward(self, batch: Sequence[Piece]) -> list[Vectors]:
+    def _joined(self, strand: _Strand, start: int, row: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return what a strand's former windows and one more make together."""
+        so_far = strand.values
+        if self.pooling == "none":
+            if so_far is None:
+                so_far = np.empty((strand.length, row.shape[1]), np.float32)
+            so_far[start : start + len(row)] = row
+            return so_far
+        if so_far is None:
+            return row
+        joined: npt.NDArray[Any] = np.maximum(so_far, row) if self.pooling == "max" else so_far + row  # fmt: skip
+        return joined
+
+    def _forward(self, batch: Sequence[Piece]) -> tuple[torch.Tensor]:
         """Return for each piece the sum, the maximum, the last or all of the states of its new bases."""
         stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)
-        first = torch.tensor([piece.first for piece in batch], device=self.device)
-        length = torch.tensor([len(piece.token_ids) for piece in batch], device=self.device)
+        first = to_device(np.array([piece.first for piece in batch]), self.device)
+        length = to_device(np.array([len(piece) for piece in batch]), self.device)
         at = torch.arange(stacked.shape[1], device=self.device)
         mask = at < length[:, None]
-        with scoring_mode(self.model, half=self.half):
-            hidden = self._hidden(torch.from_numpy(stacked).to(self.device), mask).float()
-            if self.pooling == "none":
-                rows = hidden.cpu().numpy()
-                return [row[piece.first : len(piece.token_ids)] for row, piece in zip(rows, batch, strict=True)]  # fmt: skip
-            if self.pooling == "last":
-                pooled = hidden[torch.arange(len(batch), device=self.device), length - 1]
-            else:
-                real = ((at >= first[:, None]) & mask)[..., None]
-                if self.pooling == "mean":
-                    pooled = torch.where(real, hidden, 0.0).sum(dim=1)
-                else:
-                    pooled = torch.where(real, hidden, -torch.inf).amax(dim=1)
-            return list(pooled.cpu().numpy())
+        hidden = self._hidden(to_device(stacked, self.device), mask).float()
+        if self.pooling == "none":
+            return (hidden,)
+        if self.pooling == "last":
+            return (hidden[torch.arange(len(batch), device=self.device), length - 1],)
+        real = ((at >= first[:, None]) & mask)[..., None]
+        if self.pooling == "mean":
+            return (torch.where(real, hidden, 0.0).sum(dim=1),)
+        return (torch.where(real, hidden, -torch.inf).amax(dim=1),)
 
     def _hidden(self, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the states (B, L, D) of the layer."""

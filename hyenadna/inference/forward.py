@@ -1,24 +1,27 @@
 """Forward passes whose numbers can be trusted: evaluation mode, full precision, and smaller batches where memory ends.
 
-What every verb of this room asks of a model and its settings is checked here, too.
+A GPU is kept busy: it computes a batch while the host deals with the one before and prepares the one after. What every verb of this room asks of a model and its
+settings is checked here, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from hyenadna.errors import ConfigError
-from hyenadna.inference.batching import Piece
 from hyenadna.models import HyenaForMaskedLM
 from hyenadna.tokenizers import CharacterTokenizer
 
 BatchSize = int | Literal["auto"]
-_Result = TypeVar("_Result")
+Arrays = tuple[npt.NDArray[Any], ...]
+_Item = TypeVar("_Item", bound=Sized)
 
 
 def require_scoring(
@@ -68,32 +71,105 @@ def scoring_mode(model: nn.Module, *, half: bool) -> Iterator[None]:
         yield
 
 
-def in_fitting_batches(
-    batch: Sequence[Piece],
-    forward: Callable[[Sequence[Piece]], list[_Result]],
-    device: torch.device,
-) -> list[_Result]:
-    """Return a batch's results; where memory runs out, half the batch is tried, which changes no result.
+def forward_passes(
+    model: nn.Module,
+    batches: Iterable[Sequence[_Item]],
+    forward: Callable[[Sequence[_Item]], tuple[torch.Tensor, ...]],
+    *,
+    half: bool,
+) -> Iterator[tuple[Sequence[_Item], Arrays]]:
+    """Yield batches, in order, with what a function makes of each.
+
+    On a GPU, a batch is begun before the one before it is waited for and yielded, so that the caller's work on results and on the next batch goes on
+    while the GPU computes. Elsewhere each batch is done when it is asked for.
+
+    Parameters
+    ----------
+    model
+        Used where it is, in `scoring_mode`.
+    batches
+        Items whose length is that of what the model reads for them, in bases; read lazily. Where memory runs out, a batch is tried, and comes back, as two
+        halves. An empty one is not computed; it comes back with no arrays, after those before it, and so gives the caller a turn.
+    forward
+        Runs the model on a batch. Nothing in it may wait for the GPU; `to_device` does not.
+    half
+        See `scoring_mode`.
+
+    Yields
+    ------
+    tuple
+        A batch, or a part of one, and the tensors that `forward` returned for it, as arrays.
 
     Raises
     ------
     ConfigError
-        One piece alone does not fit.
+        One item alone does not fit into memory.
     """
+    device = next(model.parameters()).device
+    n_ahead = 1 if device.type == "cuda" else 0
+    begun: deque[_Begun[_Item]] = deque()
+    for batch in batches:
+        for part in _begin(model, batch, forward, device, half):
+            begun.append(part)
+            if len(begun) > n_ahead:
+                yield _finished(begun.popleft())
+        if not batch:
+            while begun:
+                yield _finished(begun.popleft())
+            yield batch, ()
+    while begun:
+        yield _finished(begun.popleft())
+
+
+def to_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Return an array as a tensor on a device, without waiting for what the device is doing."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()  # a copy from ordinary memory would wait
+    return tensor.to(device, non_blocking=True)
+
+
+_Begun = tuple[Sequence[_Item], tuple[torch.Tensor, ...], torch.cuda.Event | None]
+
+
+def _begin(
+    model: nn.Module,
+    batch: Sequence[_Item],
+    forward: Callable[[Sequence[_Item]], tuple[torch.Tensor, ...]],
+    device: torch.device,
+    half: bool,
+) -> Iterator[_Begun[_Item]]:
+    """Start a batch, or, where memory ends, parts of it, which changes no result. Memory is taken here, so this is where it ends."""
+    if not batch:
+        return
     try:
-        return forward(batch)
+        with scoring_mode(model, half=half):
+            # To page-locked memory, where the device is a GPU: the copy goes on while this thread does.
+            found = tuple(t.to("cpu", non_blocking=True) for t in forward(batch))
+            event = None
+            if device.type == "cuda":
+                event = torch.cuda.current_stream(device).record_event()
     except RuntimeError as error:
         if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)):
             raise
         if len(batch) == 1:
             raise ConfigError(
-                f"{len(batch[0].token_ids):,} bases at once do not fit into the memory of {device}; "
-                "choose a smaller window"
+                f"{len(batch[0]):,} bases at once do not fit into the memory of {device}; choose a smaller window"
             ) from error
+    else:
+        yield batch, found, event
+        return
     # Outside the except block, so that the failed pass's tensors are freed first.
     middle = len(batch) // 2
-    first = in_fitting_batches(batch[:middle], forward, device)
-    return first + in_fitting_batches(batch[middle:], forward, device)
+    yield from _begin(model, batch[:middle], forward, device, half)
+    yield from _begin(model, batch[middle:], forward, device, half)
+
+
+def _finished(begun: _Begun[_Item]) -> tuple[Sequence[_Item], Arrays]:
+    batch, found, event = begun
+    if event is not None:
+        event.synchronize()
+    return batch, tuple(tensor.numpy() for tensor in found)
 
 
 @contextmanager

@@ -21,14 +21,12 @@ from hyenadna.inference.batching import (
     automatic_batch_tokens,
     batches,
     collate,
-    padded_length,
     windows,
 )
-from hyenadna.inference.forward import BatchSize, in_fitting_batches, require_scoring, scoring_mode
+from hyenadna.inference.forward import BatchSize, forward_passes, require_scoring, to_device
 from hyenadna.models import HyenaForCausalLM
 from hyenadna.tokenizers import CharacterTokenizer
 
-_LOOK_AHEAD = 16  # batches' worth of tokens that are read before the first of them is scored
 _MAX_WAITING = 1 << 14  # sequences that may wait for their batch
 _PLAIN = b"ACGTUacgtu"
 _LOWER = bytes(range(ord("a"), ord("z") + 1))
@@ -182,7 +180,7 @@ def resolve_windows(max_seq_len: int, window: int | None, stride: int | None) ->
 class _Tally:
     """What is known of one sequence so far."""
 
-    __slots__ = ("length", "n_ambiguous", "n_scored", "n_soft_masked", "name", "total")
+    __slots__ = ("length", "n_ambiguous", "n_left", "n_scored", "n_soft_masked", "name", "total")
 
     def __init__(self, name: str, letters: bytes) -> None:
         self.name = name
@@ -191,6 +189,7 @@ class _Tally:
         self.n_soft_masked = len(letters) - len(letters.translate(None, _LOWER))
         self.n_scored = 0
         self.total = 0.0
+        self.n_left = 1  # pieces without a score, and one until all have been cut
 
     def result(self, n_strands: int) -> SequenceScore:
         if not math.isfinite(self.total):
@@ -240,47 +239,49 @@ class _Scorer:
         self.progress = progress
         self.is_target = np.zeros(256, dtype=np.bool_)
         self.is_target[list(tokenizer.base_token_ids)] = True
-        self.tallies: dict[int, _Tally] = {}
+        self.waiting: deque[_Tally] = deque()  # in the order of the input
 
     def run(
         self, sequences: Iterable[str | tuple[str, str] | HasSequence]
     ) -> Iterator[SequenceScore]:
-        """Yield the scores; what is read ahead is scored whenever it fills the look-ahead."""
-        waiting: deque[int] = deque()
-        ahead: list[Piece] = []
-        n_tokens = 0
-        rows = self.max_rows or 1
-        for number, item in enumerate(sequences):
-            name, letters = name_and_letters(item, number)
-            waiting.append(number)
-            for piece in self._pieces(number, name, letters):
-                ahead.append(piece)
-                n_tokens += padded_length(len(piece.token_ids), self.window)
-                if n_tokens >= _LOOK_AHEAD * max(self.max_tokens, rows * self.window):
-                    self._score(ahead)
-                    ahead, n_tokens = [], 0
-                    while len(waiting) > 1:
-                        yield self._finish(waiting.popleft())
-            if len(waiting) >= _MAX_WAITING:
-                self._score(ahead)
-                ahead, n_tokens = [], 0
-                while waiting:
-                    yield self._finish(waiting.popleft())
-        self._score(ahead)
-        while waiting:
-            yield self._finish(waiting.popleft())
+        """Yield the scores, each as soon as it and those before it are known."""
+        pieces = (
+            self._pieces(*name_and_letters(item, number)) for number, item in enumerate(sequences)
+        )
+        cut = batches(
+            pieces,
+            limit=self.window,
+            max_tokens=self.max_tokens,
+            max_rows=self.max_rows,
+            max_groups=_MAX_WAITING,
+        )
+        for batch, totals in forward_passes(self.model, cut, self._forward, half=self.half):
+            if batch:
+                self._add(batch, totals[0].tolist())
+            yield from self._finished()
+        yield from self._finished()
 
-    def _finish(self, number: int) -> SequenceScore:
-        return self.tallies.pop(number).result(self.n_strands)
+    def _add(self, batch: Sequence[Piece], totals: Sequence[float]) -> None:
+        n_bases = 0
+        for piece, total in zip(batch, totals, strict=True):
+            piece.owner.total += total
+            piece.owner.n_left -= 1
+            n_bases += len(piece) - (piece.first if piece.first > 1 else 0)
+        self._report(n_bases)
 
-    def _pieces(self, number: int, name: str, letters: str) -> Iterator[Piece]:
+    def _finished(self) -> Iterator[SequenceScore]:
+        while self.waiting and not self.waiting[0].n_left:
+            yield self.waiting.popleft().result(self.n_strands)
+
+    def _pieces(self, name: str, letters: str) -> Iterator[Piece]:
         """Cut a sequence, and leave out pieces that hold nothing to score: they need no model."""
         if not letters:
             raise SequenceLengthError(
                 f"sequence {name!r} is empty; at least one base is needed", record=name
             )
         forward = self.tokenizer.encode(letters, record=name)
-        tally = self.tallies[number] = _Tally(name, letters.encode("ascii"))
+        tally = _Tally(name, letters.encode("ascii"))
+        self.waiting.append(tally)
         strands = [forward]
         if self.n_strands == 2:
             strands.append(self.tokenizer.reverse_complement(forward))
@@ -290,34 +291,24 @@ class _Scorer:
                 n_targets = int(np.count_nonzero(self.is_target[piece[first:]]))
                 if n_targets:
                     tally.n_scored += n_targets
-                    yield Piece(number, piece, first)
+                    tally.n_left += 1
+                    yield Piece(tally, piece, first)
                 else:
                     self._report(end - start - (first if start else 0))
+        tally.n_left -= 1
 
-    def _score(self, pieces: Sequence[Piece]) -> None:
-        for batch in batches(
-            pieces, limit=self.window, max_tokens=self.max_tokens, max_rows=self.max_rows
-        ):
-            totals = in_fitting_batches(batch, self._forward, self.device)
-            for piece, total in zip(batch, totals, strict=True):
-                self.tallies[piece.owner].total += total
-            self._report(sum(len(p.token_ids) - (p.first if p.first > 1 else 0) for p in batch))
-
-    def _forward(self, batch: Sequence[Piece]) -> list[float]:
+    def _forward(self, batch: Sequence[Piece]) -> tuple[torch.Tensor]:
+        """Return the sum of the scored log-probabilities of each piece: float64, shape (B,)."""
         stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)
-        scored = self.is_target[stacked]
-        for row, piece in zip(scored, batch, strict=True):
-            row[: piece.first] = False
-        token_ids = torch.from_numpy(stacked).to(self.device)
-        with scoring_mode(self.model, half=self.half):
-            logits = self.model(token_ids)[:, :-1]
-            if logits.dtype != torch.float64:
-                logits = logits.float()
-            target = token_ids[:, 1:, None].long()
-            log_p = logits.log_softmax(-1).gather(-1, target)[..., 0].double()
-            keep = torch.from_numpy(scored[:, 1:]).to(self.device)
-            totals: list[float] = torch.where(keep, log_p, 0.0).sum(dim=1).tolist()
-        return totals
+        firsts = np.array([piece.first for piece in batch])
+        scored = self.is_target[stacked] & (np.arange(stacked.shape[1]) >= firsts[:, None])
+        token_ids = to_device(stacked, self.device)
+        keep = to_device(scored, self.device)[:, 1:]
+        logits = self.model(token_ids)[:, :-1]
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        log_p = logits.log_softmax(-1).gather(-1, token_ids[:, 1:, None].long())[..., 0]
+        return (torch.where(keep, log_p.double(), 0.0).sum(dim=1),)
 
     def _report(self, n_bases: int) -> None:
         if self.progress is not None:

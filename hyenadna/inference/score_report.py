@@ -95,7 +95,8 @@ class TrackReport:
         self._at = 0
 
     def add(self, block: TrackBlock) -> None:
-        """Take the next block."""
+        """Take the next block, which has entropies."""
+        assert block.entropy is not None
         while not (self._spans[self._at].chrom == block.interval.chrom and block.interval.start < self._spans[self._at].end):  # fmt: skip
             self._at += 1
         span, sums = self._spans[self._at], self._sums[self._at]

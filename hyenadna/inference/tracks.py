@@ -1,16 +1,15 @@
 """Per-base tracks of whole contigs or regions: log-probability of each base, and entropy of its prediction, on one strand or both.
 
-A span is cut into blocks. On the forward strand a block is predicted by a window that begins `context` bases before it, on the reverse strand by one that begins
-as far after it; every base is predicted once on each strand, from at least `context` bases but at the ends of the contig. Blocks come out in
-order, so that memory does not grow with the chromosome.
+A span is cut into blocks, which are read and written at once, and blocks into steps. On the forward strand a step is predicted by a window that begins `context`
+bases before it, on the reverse strand by one that begins as far after it; every base is predicted once on each strand, from at least `context` bases but at the
+ends of the contig. Blocks come out in order, so that memory does not grow with the chromosome.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,8 @@ import torch
 
 from hyenadna.data.genome import ReferenceSequence
 from hyenadna.errors import ConfigError, DataError
-from hyenadna.inference.batching import Piece, automatic_batch_tokens, collate, padded_length
-from hyenadna.inference.forward import BatchSize, in_fitting_batches, require_scoring, scoring_mode
+from hyenadna.inference.batching import Piece, automatic_batch_tokens, batches, collate
+from hyenadna.inference.forward import BatchSize, forward_passes, require_scoring, to_device
 from hyenadna.inference.likelihood import resolve_windows
 from hyenadna.models import HyenaForCausalLM
 from hyenadna.sequence import Interval, require_inside
@@ -28,6 +27,7 @@ from hyenadna.tokenizers import CharacterTokenizer
 __all__ = ["TrackBlock", "cut_blocks", "resolve_context", "score_tracks"]
 
 Values = npt.NDArray[np.float32]
+_BLOCK = 1 << 16  # bases of a block, but for long windows: enough that Python's part in it is small
 
 
 class TrackBlock(NamedTuple):
@@ -41,12 +41,12 @@ class TrackBlock(NamedTuple):
         float32, shape (B,): log-probability of each base, nats; mean of the strands that predict it. NaN at N and other ambiguous letters, and where no strand
         predicts.
     entropy
-        float32, shape (B,): entropy of the prediction over A, C, G and T, normalised to them, nats (ln 4 at most); NaN where no strand predicts.
+        None where it was not asked for, else float32, shape (B,): entropy of the prediction over A, C, G and T, normalised to them, nats (ln 4 at most); NaN where no strand predicts.
     """
 
     interval: Interval
     log_p: Values
-    entropy: Values
+    entropy: Values | None
 
 
 def resolve_context(max_seq_len: int, window: int | None, context: int | None) -> tuple[int, int]:
@@ -68,11 +68,12 @@ def resolve_context(max_seq_len: int, window: int | None, context: int | None) -
 
 
 def cut_blocks(intervals: Iterable[Interval], window: int, context: int) -> Iterator[Interval]:
-    """Yield the blocks that are predicted at once; a block alone is itself again."""
+    """Yield the blocks of spans, which are whole numbers of steps but for a span's last one; a block alone is itself again."""
+    step = window - context
+    size = step * max(1, _BLOCK // step)
     for interval in intervals:
-        for start in range(interval.start, interval.end, window - context):
-            end = min(start + window - context, interval.end)
-            yield Interval(interval.chrom, start, end)
+        for start in range(interval.start, interval.end, size):
+            yield Interval(interval.chrom, start, min(start + size, interval.end))
 
 
 def score_tracks(
@@ -84,6 +85,7 @@ def score_tracks(
     rc: bool = False,
     window: int | None = None,
     context: int | None = None,
+    entropy: bool = True,
     batch_size: BatchSize = "auto",
     half: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -104,6 +106,8 @@ def score_tracks(
         Average over both strands: the reverse strand predicts a base from what follows it.
     window, context
         Bases that the model reads at once, and of these at least how many before each base that is predicted; see `resolve_context`.
+    entropy
+        Find the entropies, too.
     batch_size
         Windows per forward pass, or ``"auto"``.
     half
@@ -123,14 +127,48 @@ def score_tracks(
     IntervalError
         A span leaves its contig.
     DataError
-        The model answers with NaN.
+        The model answers with NaN or infinity.
     """
     tokenizer = require_scoring(model, tokenizer, batch_size)
     window, context = resolve_context(model.config.max_seq_len, window, context)
-    run = _Run(model, tokenizer, reference, window, context, rc, half)
-    tokens = automatic_batch_tokens(model.config, run.device)
-    rows = batch_size if batch_size != "auto" else max(1, tokens // padded_length(window, window))
-    return run.blocks(intervals, max(1, rows // (2 if rc else 1)), progress)
+    max_rows = None if batch_size == "auto" else batch_size
+    run = _Run(model, tokenizer, reference, window, context, rc, entropy, max_rows, half)
+    return run.blocks(intervals, progress)
+
+
+class _Waiting:
+    """A block whose results are due next, or later.
+
+    Parameters
+    ----------
+    interval
+        The block of B bases.
+    is_base
+        bool, shape (B,): where its letters are A, C, G or T.
+    values
+        float32, shape (strands, 1 or 2, B): log-probabilities and entropies as they come, in reading direction; NaN before.
+    """
+
+    __slots__ = ("interval", "is_base", "n_left", "values")
+
+    def __init__(self, interval: Interval, is_base: npt.NDArray[np.bool_], values: Values) -> None:
+        self.interval, self.is_base, self.values = interval, is_base, values
+        self.n_left = 0  # windows without a result
+
+    def result(self) -> TrackBlock:
+        found = self.values[0]
+        if len(self.values) == 2:
+            found = _mean_known(found, self.values[1, :, ::-1])
+        found[0, ~self.is_base] = np.nan
+        return TrackBlock(self.interval, found[0], found[1] if len(found) == 2 else None)
+
+
+class _Part(NamedTuple):
+    """Where the new bases of a window belong: their block and strand, and the place there of the first one in reading direction."""
+
+    block: _Waiting
+    strand: int
+    at: int
 
 
 class _Run:
@@ -144,80 +182,95 @@ class _Run:
         window: int,
         context: int,
         rc: bool,
+        entropy: bool,
+        max_rows: int | None,
         half: bool,
     ) -> None:
         self.model, self.tokenizer, self.reference = model, tokenizer, reference
-        self.window, self.context, self.rc, self.half = window, context, rc, half
+        self.window, self.context, self.half = window, context, half
+        self.n_strands, self.n_values = 2 if rc else 1, 2 if entropy else 1
         self.device = next(model.parameters()).device
+        self.max_rows = max_rows
+        self.max_tokens = automatic_batch_tokens(model.config, self.device)
         self.base_ids = torch.tensor(tokenizer.base_token_ids, device=self.device)
         self.is_base = np.zeros(256, dtype=np.bool_)
         self.is_base[list(tokenizer.base_token_ids)] = True
+        self.contigs = reference.contigs
+        self.waiting: deque[_Waiting] = deque()  # in the order of the input
 
     def blocks(
-        self, intervals: Iterable[Interval], at_once: int, progress: Callable[[int], None] | None
+        self, intervals: Iterable[Interval], progress: Callable[[int], None] | None
     ) -> Iterator[TrackBlock]:
-        """Yield blocks, some windows at a time."""
-        spans = cut_blocks(map(self._inside, intervals), self.window, self.context)
-        while batch := list(itertools.islice(spans, at_once)):
-            for block in self._score(batch):
+        """Yield the blocks, each as soon as it and those before it are known."""
+        blocks = cut_blocks(map(self._inside, intervals), self.window, self.context)
+        cut = batches(
+            map(self._pieces, blocks), limit=self.window, max_tokens=self.max_tokens, max_rows=self.max_rows
+        )  # fmt: skip
+        for batch, found in forward_passes(self.model, cut, self._forward, half=self.half):
+            if batch:
+                self._add(batch, found)
+            while self.waiting and not self.waiting[0].n_left:
+                block = self.waiting.popleft().result()
                 if progress is not None:
                     progress(len(block.interval))
                 yield block
 
     def _inside(self, interval: Interval) -> Interval:
-        require_inside(interval, self.reference.contigs)
+        require_inside(interval, self.contigs)
         return interval
 
-    def _score(self, blocks: Sequence[Interval]) -> Iterator[TrackBlock]:
-        pieces: list[Piece] = []
-        for block in blocks:
-            size = self.reference.contigs[block.chrom]
-            low = max(0, block.start - self.context)
-            pieces.append(self._piece(Interval(block.chrom, low, block.end), block.start - low))
-            if self.rc:
-                high = min(size, block.end + self.context)
-                pieces.append(self._piece(Interval(block.chrom, block.start, high, "-"), high - block.end))  # fmt: skip
-        # Pieces of one padded length to a pass, so that numbers do not depend on neighbours.
-        found: dict[int, tuple[Values, Values]] = {}
-        numbered = sorted(enumerate(pieces), key=lambda item: len(item[1].token_ids))
-        for _, group in itertools.groupby(numbered, key=lambda item: padded_length(len(item[1].token_ids), self.window)):  # fmt: skip
-            numbers, members = zip(*group, strict=True)
-            found.update(zip(numbers, in_fitting_batches(members, self._forward, self.device), strict=True))  # fmt: skip
-        n_strands = 2 if self.rc else 1
-        for i, block in enumerate(blocks):
-            log_p, entropy = found[n_strands * i]
-            if self.rc:
-                other = [values[::-1] for values in found[2 * i + 1]]
-                log_p, entropy = (_mean_known(*pair) for pair in ((log_p, other[0]), (entropy, other[1])))  # fmt: skip
-            if not (np.isfinite(entropy) | np.isnan(entropy)).all() or np.isinf(log_p).any():
+    def _pieces(self, block: Interval) -> list[Piece]:
+        """Read a block with its context, once, and cut its windows."""
+        low = max(0, block.start - self.context)
+        high = min(self.contigs[block.chrom], block.end + self.context)
+        ids = self.tokenizer.encode(self.reference.sequence(Interval(block.chrom, low, high)))
+        is_base = self.is_base[ids[block.start - low : block.end - low]]
+        shape = self.n_strands, self.n_values, len(block)
+        waiting = _Waiting(block, is_base, np.full(shape, np.nan, np.float32))
+        edges = range(block.start, block.end, self.window - self.context)
+        steps = list(zip(edges, [*edges[1:], block.end], strict=True))
+        pieces = []
+        for start, end in steps:
+            first = min(self.context, start)
+            part = _Part(waiting, 0, start - block.start)
+            pieces.append(Piece(part, ids[start - first - low : end - low], first))
+        if self.n_strands == 2:
+            other = self.tokenizer.reverse_complement(ids)
+            for start, end in steps:
+                first = min(self.context, self.contigs[block.chrom] - end)
+                part = _Part(waiting, 1, block.end - end)
+                pieces.append(Piece(part, other[high - end - first : high - start], first))
+        waiting.n_left = len(pieces)
+        self.waiting.append(waiting)
+        return pieces
+
+    def _add(self, batch: Sequence[Piece], found: Sequence[npt.NDArray[Any]]) -> None:
+        """Put what the model says of windows, (B, L − 1) each, from the second base on, where it belongs."""
+        for number, values in enumerate(found):
+            is_fine = np.isfinite(values)
+            if not is_fine.all():
+                block = batch[int(np.argmin(is_fine.all(axis=1)))].owner.block
                 raise DataError(
-                    f"the model answers {block} with infinity: its weights are damaged, or its training diverged; use another one"
+                    f"the model answers {block.interval} with NaN or infinity: its weights are damaged, or its training diverged; use another one"
                 )
-            yield TrackBlock(block, log_p, entropy)
+            for piece, row in zip(batch, values, strict=True):
+                block, strand, at = piece.owner
+                unknown = 0 if piece.first else 1  # nothing predicts a contig's first base
+                new = row[piece.first + unknown - 1 : len(piece) - 1]
+                block.values[strand, number, at + unknown : at + unknown + len(new)] = new
+        for piece in batch:
+            piece.owner.block.n_left -= 1
 
-    def _piece(self, span: Interval, first: int) -> Piece:
-        ids = self.tokenizer.encode(self.reference.sequence(span))
-        return Piece(0, ids, first)
-
-    def _forward(self, batch: Sequence[Piece]) -> list[tuple[Values, Values]]:
+    def _forward(self, batch: Sequence[Piece]) -> tuple[torch.Tensor, ...]:
+        """Return log-probabilities and, where they are wanted, entropies of all bases but the first: (B, L − 1) each."""
         stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)
-        token_ids = torch.from_numpy(stacked).to(self.device)
-        with scoring_mode(self.model, half=self.half):
-            log_all = self.model(token_ids)[:, :-1].float().log_softmax(-1)
-            log_p = log_all.gather(-1, token_ids[:, 1:, None].long())[..., 0]
-            of_bases = log_all[..., self.base_ids].log_softmax(-1)
-            entropy = -(of_bases.exp() * of_bases).sum(-1)
-            if bool(entropy.isnan().any()):
-                raise DataError(
-                    "the model answers with NaN: its weights are damaged, or its training diverged; use another one"
-                )
-            rows = [np.pad(t.cpu().numpy(), ((0, 0), (1, 0)), constant_values=math.nan) for t in (log_p, entropy)]  # fmt: skip
-        results = []
-        for i, piece in enumerate(batch):
-            where = slice(piece.first, len(piece.token_ids))
-            one = np.where(self.is_base[stacked[i, where]], rows[0][i, where], np.float32(math.nan))
-            results.append((one, rows[1][i, where]))
-        return results
+        token_ids = to_device(stacked, self.device)
+        log_all = self.model(token_ids)[:, :-1].float().log_softmax(-1)
+        log_p = log_all.gather(-1, token_ids[:, 1:, None].long())[..., 0]
+        if self.n_values == 1:
+            return (log_p,)
+        of_bases = log_all[..., self.base_ids].log_softmax(-1)
+        return log_p, -(of_bases.exp() * of_bases).sum(-1)
 
 
 def _mean_known(one: Values, other: Values) -> Values:

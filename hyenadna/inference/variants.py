@@ -11,7 +11,9 @@ strand. Reading and writing of variants is in `hyenadna.io.vcf`.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,17 +22,11 @@ import torch
 
 from hyenadna.data.genome import ReferenceSequence
 from hyenadna.errors import ConfigError, DataError, IntervalError
-from hyenadna.inference.batching import (
-    Piece,
-    automatic_batch_tokens,
-    batches,
-    collate,
-    padded_length,
-)
-from hyenadna.inference.forward import BatchSize, in_fitting_batches, require_scoring, scoring_mode
+from hyenadna.inference.batching import automatic_batch_tokens, padded_length
+from hyenadna.inference.forward import BatchSize, forward_passes, require_scoring, to_device
 from hyenadna.models import HyenaForCausalLM
 from hyenadna.sequence import Interval, Variant, find_contig, require_inside, reverse_complement
-from hyenadna.tokenizers import CharacterTokenizer
+from hyenadna.tokenizers import CharacterTokenizer, TokenIds
 
 Reason = Literal[
     "no_alternative",
@@ -60,7 +56,7 @@ MISMATCHES: tuple[Reason, ...] = ("unknown_contig", "outside_contig", "ref_misma
 DEFAULT_RADIUS = 64
 _LONGEST_DEFAULT_WINDOW = 8192
 _LOOK_AHEAD = 16  # windows that are gathered even where a batch holds fewer: what repeats among them is computed once
-_MAX_WAITING = 1 << 14  # variants that may wait for the next batch
+_MAX_WAITING = 1 << 14  # variants that may wait for one whose batch is not full
 _BASES = frozenset("ACGT")
 
 
@@ -230,28 +226,52 @@ def place_windows(
     return left, min(window, left + shortest + after)
 
 
-class _Window(NamedTuple):
-    """What the model says of one window, in float64 and float32.
+class _Waiting:
+    """A variant whose result is due next, or later: why it has none, or the numbers of its strands as they come."""
 
-    `log_p`, shape (L,): log-probabilities in nats, 0 at the first base; `is_target`, shape (L,): what may be summed; `hidden`,
-    shape (≤ radius + 1, D): final hidden states from the last base of the allele on.
+    __slots__ = ("n_left", "numbers", "refusal", "variant")
+
+    def __init__(self, variant: Variant, n_strands: int) -> None:
+        self.variant = variant
+        self.refusal: VariantScore | None = None
+        #: llr, llr_local and embedding_distance of each strand
+        self.numbers = [(math.nan, math.nan, math.nan)] * n_strands
+        self.n_left = n_strands
+
+
+@dataclass(slots=True, eq=False)
+class _Pair:
+    """A variant on one strand: the windows with either allele, and where in them to look.
+
+    Parameters
+    ----------
+    owner, strand
+        The variant, and the number of the strand.
+    ref, alt
+        Token ids of the windows, which are equally long.
+    ref_last, alt_last
+        Offset of the allele's last base.
+    first, end
+        Offsets of the first base that differs, and of the end of the longer allele.
     """
 
-    log_p: npt.NDArray[np.float64]
-    is_target: npt.NDArray[np.bool_]
-    hidden: npt.NDArray[np.float32]
-
-
-class _Strand(NamedTuple):
-    """One strand of a variant: numbers of its windows, and the offset of the first base that differs and of the end of the longer allele."""
-
-    ref: int
-    alt: int
+    owner: _Waiting
+    strand: int
+    ref: bytes
+    alt: bytes
+    ref_last: int
+    alt_last: int
     first: int
     end: int
 
+    def __len__(self) -> int:
+        """Return the bases of a window."""
+        return len(self.ref)
 
-_Prepared = tuple[Variant, list[_Strand]] | VariantScore  # what is to be scored, or why it is not
+    @property
+    def windows(self) -> tuple[tuple[bytes, int], tuple[bytes, int]]:
+        """Both windows with the base from which their hidden states are wanted; equal ones are computed once."""
+        return (self.ref, self.ref_last), (self.alt, self.alt_last)
 
 
 class _Scorer:
@@ -277,34 +297,72 @@ class _Scorer:
         self.max_rows = None if batch_size == "auto" else batch_size
         self.max_tokens = automatic_batch_tokens(model.config, self.device)
         self.window, self.radius = window, radius
-        self.strands = ("+", "-") if rc else ("+",)
+        self.n_strands = 2 if rc else 1
         self.half = half
         self.progress = progress
         self.is_target = np.zeros(256, dtype=np.bool_)
         self.is_target[list(tokenizer.base_token_ids)] = True
-        self.pieces: list[Piece] = []
-        self.number_of: dict[tuple[bytes, int], int] = {}
+        self.waiting: deque[_Waiting] = deque()  # in the order of the input
 
     def run(self, variants: Iterable[Variant | str]) -> Iterator[VariantScore]:
-        """Yield the scores; what is read ahead is scored when it fills a batch."""
-        rows = self.max_rows or self.max_tokens // padded_length(self.window, self.window)
-        enough = max(rows, _LOOK_AHEAD)
-        waiting: list[_Prepared] = []
-        for item in variants:
-            variant = Variant.parse(item) if isinstance(item, str) else item
-            waiting.append(self._prepare(variant))
-            if len(self.pieces) >= enough or len(waiting) >= _MAX_WAITING:
-                yield from self._finish(waiting)
-                waiting = []
-        yield from self._finish(waiting)
+        """Yield the scores, each as soon as it and those before it are known."""
+        cut = self._batches(variants)
+        for batch, found in forward_passes(self.model, cut, self._forward, half=self.half):
+            if batch:
+                for pair, numbers in zip(batch, found[0].tolist(), strict=True):
+                    pair.owner.numbers[pair.strand] = numbers
+                    pair.owner.n_left -= 1
+            yield from self._finished()
+        yield from self._finished()
 
-    def _prepare(self, variant: Variant) -> _Prepared:
-        """Cut a variant's windows, or say why there are none."""
+    def _finished(self) -> Iterator[VariantScore]:
+        done = []
+        while self.waiting and not self.waiting[0].n_left:
+            done.append(self.waiting.popleft())
+        if done and self.progress is not None:
+            self.progress(len(done))
+        yield from map(_result, done)
+
+    def _rows(self, length: int) -> int:
+        """Return how many windows of a padded length go through the model at once."""
+        return self.max_rows or max(1, self.max_tokens // length)
+
+    def _batches(self, variants: Iterable[Variant | str]) -> Iterator[list[_Pair]]:
+        """Yield pairs of windows of one padded length, as many as fill a pass; what is read ahead goes when much of it waits."""
+        pairs: dict[int, list[_Pair]] = {}
+        windows: dict[int, set[tuple[bytes, int]]] = {}
+        for item in variants:
+            waiting = _Waiting(
+                Variant.parse(item) if isinstance(item, str) else item, self.n_strands
+            )
+            self.waiting.append(waiting)
+            for pair in self._prepare(waiting):
+                length = padded_length(len(pair), self.window)
+                members = pairs.setdefault(length, [])
+                seen = windows.setdefault(length, set())
+                n_windows = len(seen) + sum(window not in seen for window in pair.windows)
+                if members and n_windows > max(self._rows(length), _LOOK_AHEAD):
+                    yield members
+                    members = pairs[length] = []
+                    seen = windows[length] = set()
+                members.append(pair)
+                seen.update(pair.windows)
+            if len(self.waiting) >= _MAX_WAITING:
+                yield from pairs.values()
+                pairs, windows = {}, {}
+                yield []
+        yield from pairs.values()
+
+    def _prepare(self, waiting: _Waiting) -> list[_Pair]:
+        """Cut a variant's windows, or note why there are none."""
+        variant = waiting.variant
         ref, alt = variant.ref.upper(), variant.alt.upper()
 
-        def refused(reason: Reason, detail: str = "") -> VariantScore:
+        def refused(reason: Reason, detail: str = "") -> list[_Pair]:
             detail = f"{_shown(variant)}: {detail or REASONS[reason]}"
-            return VariantScore(variant, reason=reason, detail=detail)
+            waiting.refusal = VariantScore(variant, reason=reason, detail=detail)
+            waiting.n_left = 0
+            return []
 
         if alt == ".":
             return refused("no_alternative")
@@ -318,133 +376,122 @@ class _Scorer:
             require_inside(place, self.contigs)
         except IntervalError as error:
             return refused("outside_contig" if chrom else "unknown_contig", str(error))
-        if max(len(ref), len(alt)) > self.window // 2:
+        longest, shortest = max(len(ref), len(alt)), min(len(ref), len(alt))
+        if longest > self.window // 2:
             return refused("too_long")
-        found = self.reference.sequence(place).upper()
+        around = (place.start, self.contigs[place.chrom] - place.end)  # bases before and after it
+        reads = [
+            place_windows(before, len(ref), len(alt), after, self.window)
+            for before, after in (around, around[::-1])[: self.n_strands]
+        ]
+        # The windows of both strands, read once: what they have before the allele and behind it
+        sides = [(left, length - left - shortest) for left, length in reads]
+        sides[1:] = [side[::-1] for side in sides[1:]]
+        start, end = place.start - max(s[0] for s in sides), place.end + max(s[1] for s in sides)
+        letters = self.reference.sequence(Interval(place.chrom, start, end)).upper()
+        found = letters[place.start - start : place.end - start]
         if found != ref:
             i = _shared_prefix(found, ref)
             where = f"{place.chrom}:{place.start + i + 1}"
             return refused(
                 "ref_mismatch", f"REF has {ref[i]} where the genome has {found[i]} ({where})"
             )
-        strands = self._cut(place, ref, alt)
-        return refused("contig_edge") if strands is None else (variant, strands)
-
-    def _cut(self, place: Interval, ref: str, alt: str) -> list[_Strand] | None:
-        """Make the windows of each strand; None where an insertion does not fit into them."""
-        shortest, longest = sorted((len(ref), len(alt)))
-        before, after = place.start, self.contigs[place.chrom] - place.end
-        strands = []
-        for strand in self.strands:
-            if strand == "-":
-                before, after = after, before
+        if any(left + longest > length for left, length in reads):
+            return refused("contig_edge")
+        ids, before = self.tokenizer.encode(letters), place.start - start
+        pairs = []
+        for strand, (left, length) in enumerate(reads):
+            if strand:
+                ids, before = self.tokenizer.reverse_complement(ids), end - place.end
                 ref, alt = reverse_complement(ref), reverse_complement(alt)
-            left, length = place_windows(before, len(ref), len(alt), after, self.window)
-            if left + longest > length:
-                return None
-            right = length - left - shortest
-            start, end = (left, right) if strand == "+" else (right, left)
-            span = Interval(place.chrom, place.start - start, place.end + end, strand)
-            letters = self.reference.sequence(span).upper()
-            with_alt = letters[:left] + alt + letters[left + len(ref) :]
-            strands.append(
-                _Strand(
-                    self._number(letters[:length], left + len(ref) - 1),
-                    self._number(with_alt[:length], left + len(alt) - 1),
+            read = ids[before - left :].tobytes()
+            with_alt = read[:left] + self.tokenizer.encode(alt).tobytes() + read[left + len(ref) :]
+            pairs.append(
+                _Pair(
+                    waiting,
+                    strand,
+                    read[:length],
+                    with_alt[:length],
+                    left + len(ref) - 1,
+                    left + len(alt) - 1,
                     left + _shared_prefix(ref, alt),
                     left + longest,
                 )
             )
-        return strands
+        return pairs
 
-    def _number(self, letters: str, last: int) -> int:
-        """Return the number of a window whose hidden states are wanted from the base `last` on; equal windows have one number."""
-        token_ids = self.tokenizer.encode(letters)
-        number = self.number_of.setdefault((token_ids.tobytes(), last), len(self.pieces))
-        if number == len(self.pieces):
-            self.pieces.append(Piece(number, token_ids, last))
-        return number
+    def _forward(self, batch: Sequence[_Pair]) -> tuple[torch.Tensor]:
+        """Return LLR, local LLR and distance of each pair: float64, shape (B, 3)."""
+        numbers: dict[tuple[bytes, int], int] = {}
+        rows = [[numbers.setdefault(w, len(numbers)) for w in pair.windows] for pair in batch]
+        length = padded_length(len(batch[0]), self.window)
+        padding = bytes([self.tokenizer.pad_token_id])
+        stacked = np.frombuffer(bytearray().join(ids.ljust(length, padding) for ids, _ in numbers), np.uint8)  # fmt: skip
+        stacked = stacked.reshape(-1, length)
+        is_target = self.is_target[stacked]
+        is_target[:, 0] = False
+        log_p, near = self._states(stacked, np.array([last for _, last in numbers]), len(batch))
 
-    def _finish(self, waiting: Sequence[_Prepared]) -> Iterator[VariantScore]:
-        """Score all windows that have been cut, and yield the results of the variants that waited for them."""
-        windows: dict[int, _Window] = {}
-        for batch in batches(
-            self.pieces, limit=self.window, max_tokens=self.max_tokens, max_rows=self.max_rows
-        ):
-            found = in_fitting_batches(batch, self._forward, self.device)
-            windows.update(zip((piece.owner for piece in batch), found, strict=True))
-        self.pieces, self.number_of = [], {}
-        for item in waiting:
-            if self.progress is not None:
-                self.progress(1)
-            yield item if isinstance(item, VariantScore) else self._score(*item, windows)
+        ref, alt = to_device(np.array(rows).T.copy(), self.device)
+        places = [
+            (len(p), p.first, p.end + self.radius, max(p.ref_last, p.alt_last)) for p in batch
+        ]
+        length, first, end, last = to_device(np.array(places).T.copy(), self.device)[..., None]
+        targets = to_device(is_target, self.device)
+        at = torch.arange(stacked.shape[1], device=self.device)
+        ratios = []  # over as many scored bases as both windows have
+        for stop in (length, end):
+            inside = [targets[row] & (at >= first) & (at < stop) for row in (ref, alt)]
+            ranks = [scored.cumsum(1, dtype=torch.int32) for scored in inside]
+            n = torch.minimum(*(rank[:, -1:] for rank in ranks))
+            ref_sum, alt_sum = (
+                torch.where(scored & (rank <= n), log_p[row], 0.0).sum(1)
+                for row, scored, rank in zip((ref, alt), inside, ranks, strict=True)
+            )
+            ratios.append(alt_sum - ref_sum)
+        steps = torch.linalg.vector_norm(near[alt] - near[ref], dim=-1).double()
+        n = (length - last).clamp(max=steps.shape[1])
+        real = torch.arange(steps.shape[1], device=self.device) < n
+        distance = torch.where(real, steps, 0.0).sum(1) / n[:, 0]
+        return (torch.stack([*ratios, distance], dim=1),)
 
-    def _forward(self, batch: Sequence[Piece]) -> list[_Window]:
-        stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)
-        token_ids = torch.from_numpy(stacked).to(self.device)
-        n_kept = min(self.radius + 1, stacked.shape[1])
-        kept = np.array([piece.first for piece in batch])[:, None] + np.arange(n_kept)
-        columns = torch.from_numpy(np.minimum(kept, stacked.shape[1] - 1)).to(self.device)
-        with scoring_mode(self.model, half=self.half):
+    def _states(self, stacked: TokenIds, last: npt.NDArray[np.int64], n_pairs: int) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Return log-probabilities of the tokens of windows, (B, L), float64 and 0 at the first, and hidden states from the offsets `last` on, (B, ≤ radius + 1, D)."""
+        # A pair that is alone goes window by window: what fits alone, fits.
+        rows = 1 if n_pairs == 1 else self._rows(stacked.shape[1])
+        n_near = min(self.radius + 1, stacked.shape[1])
+        columns = np.minimum(last[:, None] + np.arange(n_near), stacked.shape[1] - 1)
+        log_p, near = [], []
+        for i in range(0, len(stacked), rows):
+            token_ids = to_device(stacked[i : i + rows], self.device)
             hidden = self.model.backbone(token_ids)
             logits = self.model.lm_head(hidden)[:, :-1]
             if logits.dtype != torch.float64:
                 logits = logits.float()
-            target = token_ids[:, 1:, None].long()
-            log_p = logits.log_softmax(-1).gather(-1, target)[..., 0].double().cpu().numpy()
-            rows = torch.arange(len(batch), device=self.device)[:, None]
-            near = hidden[rows, columns].float().cpu().numpy()
-        log_p = np.pad(log_p, ((0, 0), (1, 0)))
-        is_target = self.is_target[stacked]
-        is_target[:, 0] = False
-        results = []
-        for i, piece in enumerate(batch):
-            n = len(piece.token_ids)
-            results.append(_Window(log_p[i, :n], is_target[i, :n], near[i, : n - piece.first]))
-        return results
+            found = logits.log_softmax(-1).gather(-1, token_ids[:, 1:, None].long())[..., 0]
+            log_p.append(torch.nn.functional.pad(found.double(), (1, 0)))
+            own = torch.arange(len(token_ids), device=self.device)[:, None]
+            near.append(hidden[own, to_device(columns[i : i + rows], self.device)].float())
+        return torch.cat(log_p), torch.cat(near)
 
-    def _score(
-        self, variant: Variant, strands: list[_Strand], windows: dict[int, _Window]
-    ) -> VariantScore:
-        whole, local, distance = [], [], []
-        for ref_number, alt_number, first, end in strands:
-            ref, alt = windows[ref_number], windows[alt_number]
-            whole.append(_log_ratio(ref, alt, slice(first, None)))
-            local.append(_log_ratio(ref, alt, slice(first, end + self.radius)))
-            n = min(len(ref.hidden), len(alt.hidden))
-            steps = np.linalg.norm(alt.hidden[:n] - ref.hidden[:n], axis=1)
-            distance.append(float(steps.mean(dtype=np.float64)))
-        score = VariantScore(
-            variant,
-            _mean(whole),
-            whole[0],
-            whole[1] if len(whole) > 1 else math.nan,
-            _mean(local),
-            _mean(distance),
+
+def _result(done: _Waiting) -> VariantScore:
+    if done.refusal is not None:
+        return done.refusal
+    llr, local, distance = (sum(of_strands) / len(done.numbers) for of_strands in zip(*done.numbers, strict=True))  # fmt: skip
+    if not math.isfinite(llr + distance):
+        raise DataError(
+            f"the model answers variant {_shown(done.variant)} with {llr}, which is no log-likelihood ratio: "
+            "its weights are damaged, or its training diverged; use another one"
         )
-        if not math.isfinite(score.llr + score.embedding_distance):
-            raise DataError(
-                f"the model answers variant {_shown(variant)} with {score.llr}, which is no log-likelihood ratio: "
-                "its weights are damaged, or its training diverged; use another one"
-            )
-        return score
-
-
-def _log_ratio(ref: _Window, alt: _Window, where: slice) -> float:
-    """Return log p(alt) − log p(ref) over as many scored bases of a stretch as both windows have."""
-    r, a = (window.log_p[where][window.is_target[where]] for window in (ref, alt))
-    n = min(len(r), len(a))
-    return float(a[:n].sum() - r[:n].sum())
+    reverse = done.numbers[1][0] if len(done.numbers) > 1 else math.nan
+    return VariantScore(done.variant, llr, done.numbers[0][0], reverse, local, distance)
 
 
 def _shared_prefix(a: str, b: str) -> int:
     return next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _shown(variant: Variant) -> str:

@@ -21,12 +21,14 @@ from hyenadna.cli import main
 pytest.importorskip("pysam", reason="pysam is not installed: vep is left out")
 
 SHARD = 1500  # bases
+BLOCK = 100  # bases of tracks
 N_RECORDS = 60
 # Runs a command in shards of that size, and kills the process without warning at a moment.
 CHILD = f"""
 import os, signal, sys
-import hyenadna.inference.journal as journal
+import hyenadna.inference.journal as journal, hyenadna.inference.tracks as tracks
 journal.shard_bases = lambda device: {SHARD}
+tracks._BLOCK = {BLOCK}
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv = ["hyenadna", *sys.argv[3:]]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
@@ -102,6 +104,7 @@ def _outputs(out: Path) -> dict[str, bytes]:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     monkeypatch.setattr("hyenadna.inference.journal.shard_bases", lambda device: SHARD)
+    monkeypatch.setattr("hyenadna.inference.tracks._BLOCK", BLOCK)
 
     def here(words: list[str]) -> int:
         monkeypatch.setattr("sys.argv", ["hyenadna", *words])

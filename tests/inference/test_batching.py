@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_windows_without_overlap_would_lose_tokens() -> None:
 def test_batches_hold_one_padded_length_and_lose_nothing() -> None:
     pieces = [_piece(n, owner) for owner, n in enumerate([5, 100, 8, 97, 3, 100, 64])]
     seen = []
-    for batch in batches(pieces, limit=128, max_tokens=210):
+    for batch in batches([pieces], limit=128, max_tokens=210):
         lengths = {padded_length(len(piece.token_ids), 128) for piece in batch}
         assert len(lengths) == 1
         assert len(batch) * lengths.pop() <= 210
@@ -62,12 +64,36 @@ def test_batches_hold_one_padded_length_and_lose_nothing() -> None:
 
 
 def test_a_fixed_number_of_rows_wins_over_the_token_budget() -> None:
-    sizes = [len(b) for b in batches([_piece(100)] * 7, limit=128, max_tokens=1, max_rows=3)]
+    sizes = [len(b) for b in batches([[_piece(100)] * 7], limit=128, max_tokens=1, max_rows=3)]
     assert sizes == [3, 3, 1]
 
 
 def test_a_piece_beyond_the_budget_is_a_batch_of_its_own() -> None:
-    assert [len(b) for b in batches([_piece(100)] * 2, limit=128, max_tokens=10)] == [1, 1]
+    assert [len(b) for b in batches([[_piece(100)] * 2], limit=128, max_tokens=10)] == [1, 1]
+
+
+def test_a_full_batch_comes_before_more_is_read_and_the_rest_within_bounds() -> None:
+    read: list[int] = []
+
+    def groups() -> Iterator[list[Piece]]:
+        for i in range(10**6):
+            read.append(i)
+            yield [_piece(8)] if i else [_piece(100)]
+
+    stream = batches(groups(), limit=128, max_tokens=240)
+    assert [len(piece) for piece in next(stream)] == [8] * 30
+    assert len(read) == 31
+    for batch in stream:
+        if len(batch[0]) == 100:  # which fills no batch
+            break
+    assert len(read) <= 16 * 240 // 8
+
+
+def test_groups_without_pieces_give_the_turn() -> None:
+    stream = batches(([] for _ in range(10**6)), limit=128, max_tokens=24, max_groups=5)
+    assert [next(stream), next(stream)] == [[], []]
+    waiting = batches(iter([[_piece(9)], [], [], [_piece(9)]]), limit=128, max_tokens=999, max_groups=3)  # fmt: skip
+    assert [len(batch) for batch in waiting] == [1, 0, 1]
 
 
 def test_collate_pads_on_the_right() -> None:

@@ -16,6 +16,7 @@ from hyenadna import CharacterTokenizer, HyenaConfig, HyenaForCausalLM, score_se
 from hyenadna.data.genome import Genome
 from hyenadna.data.twobit import write_twobit
 from hyenadna.errors import ConfigError, DataError, IntervalError
+from hyenadna.inference import tracks
 from hyenadna.inference.tracks import TrackBlock, score_tracks
 from hyenadna.sequence import Interval, reverse_complement
 
@@ -111,11 +112,34 @@ def test_the_sum_of_a_window_is_its_score(model: HyenaForCausalLM, genome: Genom
     assert np.nansum(log_p) == pytest.approx(score.log_likelihood, abs=1e-3)
 
 
+@pytest.mark.parametrize("rc", [False, True])
+@pytest.mark.parametrize("context", [5, 50, 93])
+def test_blocks_do_not_matter(model: HyenaForCausalLM, genome: Genome, rc: bool, context: int, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    # Near both ends of the contig, where several windows have less context, and in its middle.
+    span = Interval("c", 3, SIZE - 2)
+    whole, other = [], []
+    for size, found in ((1 << 16, whole), (1, other)):
+        monkeypatch.setattr(tracks, "_BLOCK", size)
+        blocks = list(score_tracks(model, genome, [span], rc=rc, window=100, context=context))
+        found += _track(blocks)
+    assert len(blocks) == -(-(SIZE - 5) // (100 - context))
+    for one, two in zip(whole, other, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_entropies_are_left_out_where_nobody_asks(model: HyenaForCausalLM, genome: Genome) -> None:
+    span = [Interval("c", 0, SIZE)]
+    with_them, without = (next(score_tracks(model, genome, span, rc=True, entropy=e)) for e in (True, False))  # fmt: skip
+    assert without.entropy is None
+    assert with_them.entropy is not None
+    np.testing.assert_array_equal(with_them.log_p, without.log_p)
+
+
 def test_blocks_come_lazily(model: HyenaForCausalLM, genome: Genome) -> None:
     done: list[int] = []
     stream = score_tracks(model, genome, iter([Interval("c", 0, SIZE)] * 10**6), batch_size=1, progress=done.append)  # fmt: skip
     assert isinstance(next(stream), TrackBlock)
-    assert sum(done) <= 130
+    assert sum(done) == SIZE  # one block
 
 
 def test_what_cannot_be_scored_is_refused(model: HyenaForCausalLM, genome: Genome) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyenadna import CharacterTokenizer, HyenaConfig, HyenaForCausalLM, score_sequences
-from hyenadna.inference import batching, likelihood
+from hyenadna.inference import batching
 from hyenadna.testing import random_dna
 
 TOLERANCE = 1e-5  # nats per base, the promise of `hyenadna.inference.likelihood`
@@ -70,7 +70,6 @@ def test_a_score_is_the_same_at_any_padding(monkeypatch: pytest.MonkeyPatch) -> 
     expected = _ours(sequences, 1)
     for pad in (lambda n, _: n, lambda n, limit: limit, lambda n, limit: min(limit, n + 7)):
         monkeypatch.setattr(batching, "padded_length", pad)
-        monkeypatch.setattr(likelihood, "padded_length", pad)
         assert np.nanmax(np.abs(np.array(_ours(sequences, 3)) - expected)) <= TOLERANCE
 
 
