@@ -120,7 +120,9 @@ def truncate_metrics(path: Path, last_step: int) -> None:
         temporary.write_text("".join(f"{line}\n" for line in kept))
 
 
-def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> None:
+def plot_loss(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "", unit: str = "bits per base"
+) -> None:
     """Draw bits per base over tokens, training and validation, to a PNG file.
 
     Parameters
@@ -131,6 +133,8 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
         The file, replaced.
     title
         Above the axes.
+    unit
+        Beside them: which bases the bits are of.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -159,7 +163,7 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
         axes.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("tokens read")
-    axes.set_ylabel("bits per base")
+    axes.set_ylabel(unit)
     axes.set_title(title)
     axes.legend(frameon=False)
     with atomic_path(path, force=True) as temporary:

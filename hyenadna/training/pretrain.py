@@ -16,7 +16,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from hyenadna.errors import CheckpointError, ConfigError
-from hyenadna.models import HyenaForCausalLM
+from hyenadna.models import HyenaForCausalLM, HyenaForMaskedLM
+from hyenadna.models.checkpoint import read_model_folder
 from hyenadna.tokenizers import CharacterTokenizer
 from hyenadna.training.callbacks import AfterValidation, ProgressReporter, SaveLast, StopInOrder
 from hyenadna.training.config import ModelConfig, PretrainConfig, to_plain
@@ -27,7 +28,7 @@ from hyenadna.training.pretrain_data import (
     absolute_sources,
     open_genomes,
 )
-from hyenadna.training.pretrain_module import CausalLMModule
+from hyenadna.training.pretrain_module import PretrainModule
 from hyenadna.training.run_folder import (
     RunFolder,
     create_run_folder,
@@ -67,7 +68,7 @@ class PretrainResult(NamedTuple):
 def pretrain(
     config: PretrainConfig, *, packing_progress: Callable[[int], None] | None = None
 ) -> PretrainResult:
-    """Train a causal language model and write its run folder.
+    """Train a language model, causal or masked, and write its run folder.
 
     Parameters
     ----------
@@ -106,7 +107,9 @@ def _pretrain(
     else:
         run, start_step = plan_run_folder("pretrain", config.run_dir, force=config.force), 0
     tokenizer = CharacterTokenizer()
-    model = build_language_model(config.model, seed=config.seed, load=not config.resume)
+    model = build_language_model(
+        config.model, seed=config.seed, task=config.task.name, load=not config.resume
+    )
     if model.config.vocab_size < tokenizer.vocab_size:
         raise ConfigError(
             f"model.vocab_size={model.config.vocab_size} is too small: nucleotides have {tokenizer.vocab_size} token ids"
@@ -119,12 +122,12 @@ def _pretrain(
     require_logger(config.logger)
     build_trainer(config.trainer, loggers=(), callbacks=())  # refuses impossible hardware
     genomes = open_genomes(config.data, progress=packing_progress)
+    module = PretrainModule(model, config, plan)
     data = PretrainData(
         genomes, config.data, plan, tokenizer=tokenizer, seed=config.seed, start_step=start_step,
         max_steps=config.trainer.max_steps, num_workers=config.trainer.num_workers,
-        soft_mask=config.task.soft_mask_weight != 1.0,
+        soft_mask=config.task.soft_mask_weight != 1.0, tile_overlap=module.objective.tile_overlap,
     )  # fmt: skip
-    module = CausalLMModule(model, config, plan)
     if is_first_process() and not config.resume:
         run = create_run_folder(run, named=config.run_dir is not None, force=config.force)
     loggers = build_loggers(config.logger, MetricsLog(run.metrics), run.root)
@@ -135,7 +138,7 @@ def _pretrain(
     trainer = build_trainer(
         config.trainer,
         loggers=loggers,
-        callbacks=_callbacks(config, run, stop, module.shown),
+        callbacks=_callbacks(config, run, stop, module),
         max_steps=config.trainer.max_steps,
         max_epochs=-1,
         val_check_interval=_validate_every(config),
@@ -153,14 +156,16 @@ def _pretrain(
     report: dict[str, Any] = {}
     if trainer.is_global_zero:
         model.save_pretrained(run.model, tokenizer)
-        plot_loss(read_metrics(run.metrics), run.plot, title=run.root.name)
+        _plot(run, module)
         report = _report(config, module, genomes, stop.reason, started)
         run.write_report(report)
     trainer.strategy.barrier("pretrain is done")
     return PretrainResult(run, report, stop.reason)
 
 
-def build_language_model(config: ModelConfig, *, seed: int, load: bool = True) -> HyenaForCausalLM:
+def build_language_model(
+    config: ModelConfig, *, seed: int, task: str = "causal_lm", load: bool = True
+) -> HyenaForCausalLM | HyenaForMaskedLM:
     """Return the model of a run: random weights, or pretrained ones.
 
     Parameters
@@ -169,34 +174,50 @@ def build_language_model(config: ModelConfig, *, seed: int, load: bool = True) -
         Shape, and where to start from.
     seed
         Of random weights; the global generator is left as it was.
+    task
+        ``causal_lm`` or ``masked_lm``, which a causal or a bidirectional model is for.
     load
         Read `config.pretrained`; off where a checkpoint is going to replace the weights anyway.
 
     Raises
     ------
     ConfigError, CheckpointError
-        The shape is impossible, or the pretrained model cannot be read.
+        The shape is impossible or not for this task, or the pretrained model cannot be read.
     """
+    kind = HyenaForMaskedLM if task == "masked_lm" else HyenaForCausalLM
     if config.pretrained and load:
-        loaded = HyenaForCausalLM.from_pretrained(
-            config.pretrained, max_seq_len=config.extend_max_seq_len
-        )
+        found = read_model_folder(config.pretrained, max_seq_len=config.extend_max_seq_len)
+        _require_suited(found.config.bidirectional, task, f"model.pretrained={config.pretrained}")
+        loaded = kind.of_folder(found)
         shape = dataclasses.replace(
             loaded.config,
             embed_dropout=config.embed_dropout,
             resid_dropout=config.resid_dropout,
             activation_checkpointing=config.activation_checkpointing,
         )
-        model = HyenaForCausalLM(shape)
+        model = kind(shape)
         model.load_state_dict(loaded.state_dict())
         return model.train()
     if config.extend_max_seq_len is not None and not config.pretrained:
         raise ConfigError(
             "model.extend_max_seq_len needs model.pretrained; set model.max_seq_len instead"
         )
+    _require_suited(config.bidirectional, task, "the model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return HyenaForCausalLM(config.hyena_config()).train()
+        return kind(config.hyena_config()).train()
+
+
+def _require_suited(bidirectional: bool, task: str, what: str) -> None:
+    if bidirectional and task == "causal_lm":
+        raise ConfigError(
+            f"{what} is bidirectional and would see the base that task=causal_lm asks for; set task=masked_lm, or take a causal model"
+        )
+    if not bidirectional and task == "masked_lm":
+        raise ConfigError(
+            f"{what} is causal, and task=masked_lm is for models that see both sides; set model.bidirectional=true (from random weights or a masked "
+            "language model's), or task=causal_lm"
+        )
 
 
 def _check_batches(config: PretrainConfig) -> None:
@@ -230,7 +251,9 @@ def _resume(config: PretrainConfig) -> tuple[RunFolder, int]:
     return run, step
 
 
-def _saved_settings(config: PretrainConfig, model: HyenaForCausalLM) -> dict[str, Any]:
+def _saved_settings(
+    config: PretrainConfig, model: HyenaForCausalLM | HyenaForMaskedLM
+) -> dict[str, Any]:
     """Return the settings as config.yaml keeps them: with the shape that the model really has, without this call's words."""
     plain = to_plain(config)
     plain["model"].update(model.config.to_dict(), extend_max_seq_len=None)
@@ -243,7 +266,7 @@ def _validate_every(config: PretrainConfig) -> int:
 
 
 def _callbacks(
-    config: PretrainConfig, run: RunFolder, stop: StopInOrder, shown: dict[str, float]
+    config: PretrainConfig, run: RunFolder, stop: StopInOrder, module: PretrainModule
 ) -> list[Callback]:
     every = config.trainer.checkpoint_every or max(1, config.trainer.max_steps // 20)
     callbacks: list[Callback] = []
@@ -259,16 +282,19 @@ def _callbacks(
         )
     )
     if config.trainer.progress:
-        callbacks.append(ProgressReporter(shown, config.trainer.max_steps))
-    callbacks.append(
-        AfterValidation(lambda: plot_loss(read_metrics(run.metrics), run.plot, title=run.root.name))
-    )
+        callbacks.append(ProgressReporter(module.shown, config.trainer.max_steps))
+    callbacks.append(AfterValidation(lambda: _plot(run, module)))
     return callbacks
+
+
+def _plot(run: RunFolder, module: PretrainModule) -> None:
+    rows = read_metrics(run.metrics)
+    plot_loss(rows, run.plot, title=run.root.name, unit=module.objective.unit)
 
 
 def _report(
     config: PretrainConfig,
-    module: CausalLMModule,
+    module: PretrainModule,
     genomes: list[SplitGenome],
     stopped: str | None,
     started: float,
@@ -282,6 +308,7 @@ def _report(
         if module.trainer.global_step
         else module.last_validation.get("step"),
         "tokens_per_step": module.plan.tokens_per_step,
+        "unit": module.objective.unit,
         "validation": module.last_validation,
         "throughput": {
             "first_step_seconds": round(module.first_step_seconds or 0.0, 3),

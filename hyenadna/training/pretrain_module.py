@@ -1,4 +1,4 @@
-"""The training step of a causal language model: one batch is one optimizer step, over all micro-batches and devices.
+"""The training step of a language model, whatever its objective: one batch is one optimizer step, over all micro-batches and devices.
 
 The loss is divided by the number of scored bases of the whole global batch, counted before the first backward pass. So
 micro-batches and devices only change the order of summation: two processes compute what one would.
@@ -17,11 +17,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy
 
 from hyenadna.errors import DataError
-from hyenadna.models import HyenaForCausalLM
-from hyenadna.tasks.causal_lm import bits_per_base, next_base_loss, target_weight
+from hyenadna.models import HyenaForCausalLM, HyenaForMaskedLM
+from hyenadna.tasks.causal_lm import bits_per_base
+from hyenadna.tasks.objectives import Objective
 from hyenadna.training.config import PretrainConfig
 from hyenadna.training.optim import build_optimizer, parameter_groups
-from hyenadna.training.pretrain_data import TrainBatch
+from hyenadna.training.pretrain_data import WindowBatch
 from hyenadna.training.recorded import ReadLater, RecordedPass
 from hyenadna.training.schedules import LengthPlan, build_scheduler
 from hyenadna.training.trainer import clip_gradients
@@ -37,25 +38,28 @@ def dropout_seed(seed: int, window: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-class CausalLMModule(LightningModule):
+class PretrainModule(LightningModule):
     """A language model in training.
 
     Parameters
     ----------
     model
-        The model.
+        The model, of the kind that the task is for.
     config
         The run's settings.
     plan
         Which windows each step reads.
     """
 
-    def __init__(self, model: HyenaForCausalLM, config: PretrainConfig, plan: LengthPlan) -> None:
+    def __init__(
+        self, model: HyenaForCausalLM | HyenaForMaskedLM, config: PretrainConfig, plan: LengthPlan
+    ) -> None:
         super().__init__()
         # Gradients are summed over micro-batches of known total weight, which Lightning's automatic mode cannot do.
         self.automatic_optimization = False
         self.model = model
         self.settings = config
+        self.objective: Objective = config.task.objective(config.seed)
         self.plan = plan
         self.first_step_seconds: float | None = None
         self.train_seconds = 0.0  # after the first step
@@ -84,21 +88,21 @@ class CausalLMModule(LightningModule):
         """Start the clock."""
         self._clock = time.perf_counter()
 
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
+    def training_step(self, batch: WindowBatch, batch_idx: int) -> None:
         """Take one optimizer step."""
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         settings = self.settings
         length = batch.token_ids.shape[1]
-        weight = target_weight(batch.token_ids, batch.soft_mask, settings.task.soft_mask_weight)
-        total = self._sum_over_processes(weight.sum())
+        examples = self.objective.examples(batch.token_ids, batch.soft_mask, batch.first_window)
+        total = self._sum_over_processes(examples[-1].sum())
         size = self._micro_batch_size(batch.token_ids)
         starts = range(0, len(batch.token_ids), size)
         record = self._may_record() and len(batch.token_ids) % size == 0
         sums = torch.zeros(2, device=self.device)
         for start in starts:
             part = slice(start, start + size)
-            inputs = (batch.token_ids[part], weight[part], total)
+            inputs = (*(tensor[part] for tensor in examples), total)
             compute = self._recording(inputs) if record else self._forward_backward
             torch.manual_seed(dropout_seed(settings.seed, batch.first_window + start))
             with self._without_sync() if start != starts[-1] else contextlib.nullcontext():
@@ -110,11 +114,10 @@ class CausalLMModule(LightningModule):
         scheduler.step()
         self._report(sums, lr, length)
 
-    def _forward_backward(
-        self, token_ids: torch.Tensor, weight: torch.Tensor, total: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the gradients of a micro-batch; returns its summed nats and its number of scored bases."""
-        loss = next_base_loss(self.model(token_ids), token_ids, weight=weight)
+    def _forward_backward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradients of a micro-batch, of which come examples and the step's total weight; returns its summed nats and its number of scored bases."""
+        *examples, total = inputs
+        loss = self.objective.loss(self.model, *examples)
         # DDP averages gradients over processes; times their number it is the sum.
         self.manual_backward(loss.weighted / total.clamp(min=1e-8) * self.trainer.world_size)
         return loss.nats, loss.n_scored.float()
@@ -195,7 +198,7 @@ class CausalLMModule(LightningModule):
             raise DataError(
                 f"training diverged: the loss at step {step} is {mean}; lower optimizer.lr, or lengthen schedule.warmup_steps"
             )
-        self.shown["bits/base"] = bits_per_base(mean)
+        self.shown[self._unit] = bits_per_base(mean)
         self._write(row | {"train/loss_nats": mean, "train/bits_per_base": bits_per_base(mean)}, step)  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -220,9 +223,10 @@ class CausalLMModule(LightningModule):
         self._since_log = (seconds + now - self._clock, tokens)
         self._clock = now
 
-    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+    def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         """Add one batch to the sums."""
-        loss = next_base_loss(self.model(batch), batch)
+        examples = self.objective.examples(batch.token_ids, None, batch.first_window, held_out=True)
+        loss = self.objective.loss(self.model, *examples, padded=True)
         self._validation_sums.append(torch.stack([loss.nats.double(), loss.n_scored.double()]))
 
     def on_validation_epoch_end(self) -> None:
@@ -244,7 +248,11 @@ class CausalLMModule(LightningModule):
             "n_scored": sums[1],
         }
         self._write(row, step)
-        self.shown["validation bits/base"] = bits_per_base(mean)
+        self.shown[f"validation {self._unit}"] = bits_per_base(mean)
+
+    @property
+    def _unit(self) -> str:
+        return self.objective.unit.replace(" per ", "/")
 
     def on_validation_end(self) -> None:
         """Restart the training clock."""
