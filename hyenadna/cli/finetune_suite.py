@@ -1,6 +1,6 @@
 """A suite of fine-tuning experiments: each one a process of its own, some at a time, and one table in the end.
 
-Small models leave a GPU waiting for Python, so several processes share it. A task whose results are there is not run again.
+Small models leave a GPU waiting for Python, so several processes share it; several GPUs share the experiments. A task whose results are there is not run again.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class _Task:
     folder: Path
     note: str = ""
     process: subprocess.Popen[bytes] | None = None
+    gpu: str | None = None
 
 
 def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
@@ -78,7 +79,9 @@ def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
     _remember(words, root, force=config.force)
     started = time.time()
     try:
-        _run_all(tasks, words, root, config.suite.jobs or _jobs(config), force=config.force)
+        gpus = _gpus(config)
+        jobs = config.suite.jobs or _JOBS_ON_A_GPU * len(gpus) or 1
+        _run_all(tasks, words, root, jobs, gpus, force=config.force)
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command with run_dir={root} goes on", err=True)
         return 130
@@ -116,14 +119,20 @@ def _task(name: str, config: FinetuneConfig, root: Path) -> _Task:
     return _Task(name, path, root / name.rpartition("/")[2], note)
 
 
-def _jobs(config: FinetuneConfig) -> int:
+def _gpus(config: FinetuneConfig) -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES calls the GPUs that experiments may use, none where they run on CPUs."""
     import torch
 
-    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return _JOBS_ON_A_GPU if on_gpu else 1
+    if config.trainer.accelerator not in ("auto", "gpu", "cuda"):
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else map(str, range(torch.cuda.device_count()))
+    return list(names)[: torch.cuda.device_count()]
 
 
-def _run_all(tasks: list[_Task], words: list[str], root: Path, jobs: int, *, force: bool) -> None:
+def _run_all(
+    tasks: list[_Task], words: list[str], root: Path, jobs: int, gpus: Sequence[str], *, force: bool
+) -> None:
     logs = root / "logs"
     logs.mkdir(exist_ok=True)
     waiting = [t for t in tasks if not t.note and (force or not (t.folder / "results.json").is_file())]  # fmt: skip
@@ -133,6 +142,7 @@ def _run_all(tasks: list[_Task], words: list[str], root: Path, jobs: int, *, for
         while waiting or running:
             while waiting and len(running) < jobs:
                 task = waiting.pop(0)
+                task.gpu = min(gpus, key=[t.gpu for t in running].count, default=None)
                 with (logs / f"{task.folder.name}.txt").open("wb") as log:
                     command = [
                         sys.executable, "-m", "hyenadna", "finetune", f"experiment={task.experiment}", *words,
@@ -140,7 +150,7 @@ def _run_all(tasks: list[_Task], words: list[str], root: Path, jobs: int, *, for
                     ]  # fmt: skip
                     task.process = subprocess.Popen(
                         command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                        start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(jobs))},
+                        start_new_session=True, env=_environment(task, jobs),
                     )  # fmt: skip
                 running.append(task)
             time.sleep(0.2)
@@ -153,8 +163,10 @@ def _run_all(tasks: list[_Task], words: list[str], root: Path, jobs: int, *, for
                 typer.echo(f"{done} of {total}: {task.experiment} {task.note or 'done'}", err=True)
 
 
-def _threads(jobs: int) -> str:
-    return str(max(1, (os.cpu_count() or 1) // jobs))
+def _environment(task: _Task, jobs: int) -> dict[str, str]:
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    gpu = {} if task.gpu is None else {"CUDA_VISIBLE_DEVICES": task.gpu}
+    return {"OMP_NUM_THREADS": threads, **os.environ, **gpu}
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class HyenaForSequenceClassification(HyenaModel):
     n_classes
         Number of classes C; None means as many as labels, or 2.
     pooling, n_positions
-        ``"mean"``, ``"last"``, ``"attention"`` or ``"positional"``, over real tokens only; see `ClassificationHead`.
+        ``"mean"``, ``"last"``, ``"attention"``, ``"attention_max"`` or ``"positional"``, over real tokens only; see `ClassificationHead`.
     labels
         Name of each class, kept in the saved folder; None names them 0 … C − 1.
     head_bias, head_dropout
