@@ -69,6 +69,8 @@ def pretrain(
       hyenadna pretrain data=fasta data.fasta=genome.fa.gz model=tiny_16k \\
           data.seq_len=16384 length_warmup=from_1k
       hyenadna pretrain task=masked_lm model.bidirectional=true task.mean_span=3
+      hyenadna pretrain task=masked_lm model.bidirectional=true \\
+          model.equivariant=true        (both strands alike, at the same cost)
       hyenadna pretrain resume=runs/pretrain/2026-01-31_12-00-00
       hyenadna pretrain --multirun optimizer.lr=3e-4,6e-4 seed=1,2
       hyenadna pretrain model=tiny_16k --cfg job

@@ -17,6 +17,7 @@ from hyenadna.errors import CheckpointError, ConfigError
 from hyenadna.models.backbone import HyenaBackbone, initialize
 from hyenadna.models.checkpoint import ModelFolder, read_model_folder, write_model_folder
 from hyenadna.models.config import HyenaConfig
+from hyenadna.models.equivariant import build_readout
 from hyenadna.models.filter import ImplicitFilter
 from hyenadna.tokenizers import Tokenizer
 
@@ -84,7 +85,7 @@ class HyenaLanguageModel(HyenaModel):
                 else "a masked language model sees both sides of what it predicts; set bidirectional=True, or use HyenaForCausalLM"
             )
         super().__init__(config)
-        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
+        self.lm_head = build_readout(config)
         initialize(self, config)
         if config.tie_embeddings:
             self.lm_head.weight = self.backbone.embedding.weight
@@ -212,6 +213,7 @@ class HyenaForMaskedLM(HyenaLanguageModel):
         -------
         torch.Tensor
             Shape (B, L, V), V the padded vocabulary (16); column v at position t scores token v at t. Those at real positions do not depend on padding.
+            Of an equivariant model, those of the reverse complement are the same in reverse order, with the columns of complements exchanged.
         """
         return cast(torch.Tensor, self.lm_head(self.backbone(token_ids, mask)))
 

@@ -66,6 +66,7 @@ class ModelConfig:
     rotary_base: float = 10_000.0
     conv_kernel_size: int = 7
     bidirectional: bool = False
+    equivariant: bool = False
     embed_dropout: float = 0.1
     resid_dropout: float = 0.0
     layer_norm_eps: float = 1e-5

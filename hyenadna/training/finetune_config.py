@@ -39,7 +39,8 @@ class ClassifierConfig(ModelConfig):
     head_dropout
         Dropout of the pooled features, in [0, 1).
     both_directions
-        Read the other strand too and join both at every position, at twice the time: the model then sees both sides of a position.
+        Read the other strand too and join both at every position, at twice the time: the model then sees both sides of a position. Not with
+        equivariant models, whose states are of both strands already.
     """
 
     d_model: int = 64
@@ -154,7 +155,8 @@ class ClassificationConfig:
     strands
         ``forward`` reads sequences as they are. ``both`` averages the logits of both strands in training and prediction, at
         twice the time: for tasks where the strand has no meaning, such as transcription-factor binding. ``predict_both`` does
-        so in prediction only, to go with ``data.rc_probability=0.5``.
+        so in prediction only, to go with ``data.rc_probability=0.5``. Equivariant models (``model.equivariant``) have the logits of both strands at
+        once: with them, the three are the same, at no cost.
     class_weights
         ``none``, or ``balanced``: rows count inversely to the frequency of their class.
     label_smoothing

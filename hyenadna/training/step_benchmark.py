@@ -19,6 +19,7 @@ from torch.nn.functional import conv1d, embedding, gelu, layer_norm, linear
 
 from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaConfig, HyenaForCausalLM, HyenaForMaskedLM, language_model
+from hyenadna.models.equivariant import affine
 from hyenadna.models.filter import ImplicitFilter
 from hyenadna.models.hyena import HyenaBlock, HyenaOperator
 from hyenadna.tasks.causal_lm import next_base_loss
@@ -75,10 +76,10 @@ def reference_logits(model: LanguageModel, token_ids: torch.Tensor) -> torch.Ten
         block = cast(HyenaBlock, layer)
         x = x + _reference_mixer(block, _norm(x, block.norm1))
         hidden = gelu(
-            linear(_norm(x, block.norm2), block.mlp.fc1.weight, block.mlp.fc1.bias),
+            linear(_norm(x, block.norm2), *affine(block.mlp.fc1)),
             approximate="tanh",
         )
-        x = x + linear(hidden, block.mlp.fc2.weight, block.mlp.fc2.bias)
+        x = x + linear(hidden, *affine(block.mlp.fc2))
     return linear(_norm(x, backbone.final_norm), model.lm_head.weight)
 
 
@@ -88,7 +89,7 @@ def _norm(x: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
 
 def _reference_mixer(block: HyenaBlock, x: torch.Tensor) -> torch.Tensor:
     mixer, length = cast(HyenaOperator, block.mixer), x.shape[1]
-    projected = linear(x, mixer.in_proj.weight, mixer.in_proj.bias).transpose(1, 2)
+    projected = linear(x, *affine(mixer.in_proj)).transpose(1, 2)
     short = mixer.short_conv
     padding = short.kernel_size[0] - 1
     smooth = conv1d(projected, short.weight, short.bias, padding=padding, groups=short.groups)
@@ -99,7 +100,7 @@ def _reference_mixer(block: HyenaBlock, x: torch.Tensor) -> torch.Tensor:
     product = torch.fft.rfft(w.float(), n=2 * length) * spectrum
     y = torch.fft.irfft(product, n=2 * length, norm="forward")[..., :length]
     y = (y + w * mixer.filter.bias[:, None]).to(w.dtype) * x0
-    return linear(y.transpose(1, 2), mixer.out_proj.weight, mixer.out_proj.bias)
+    return linear(y.transpose(1, 2), *affine(mixer.out_proj))
 
 
 def _reference_filter(module: ImplicitFilter, length: int) -> torch.Tensor:

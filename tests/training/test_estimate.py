@@ -24,6 +24,7 @@ OTHERS = {
     "heads": {"hyena_heads": 8},
     "hybrid": {"mixers": ["hyena", "attention"]},
     "two-sided": {"bidirectional": True},
+    "equivariant": {"bidirectional": True, "equivariant": True},
 }
 
 

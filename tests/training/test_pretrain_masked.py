@@ -69,6 +69,21 @@ def test_a_run_leaves_a_masked_model_and_says_of_what_its_bits_are(masked: Setti
     assert type(load_model(result.run.root)) is HyenaForMaskedLM
 
 
+@pytest.mark.parametrize("equivariant", [False, True])
+def test_what_an_equivariant_run_learns_does_not_depend_on_the_strand(
+    masked: Settings, equivariant: bool
+) -> None:
+    """With Muon, whose steps are those of whole matrices; what an ordinary model says of the strands differs (the control)."""
+    config = masked(steps=6, model={"equivariant": equivariant}, optimizer=OptimizerConfig(name="muon", lr=0.02))  # fmt: skip
+    model = load_model(pretrain(config).run.root)
+    ids = torch.tensor([[7, 9, 3, 10, 8, 8, 11, 3, 7]])
+    other = torch.tensor([[10, 3, 11, 9, 9, 7, 3, 8, 10]])
+    with torch.no_grad():
+        one, turned = model(ids)[0, :, 7:12], model(other)[0].flip(0)[:, [10, 9, 8, 7, 11]]
+    difference = float((one - turned).abs().max())
+    assert difference < 1e-5 if equivariant else difference > 1e-3
+
+
 def test_the_reported_loss_is_that_of_the_hidden_bases_of_the_step(masked: Settings) -> None:
     config = masked(steps=1, model={"embed_dropout": 0.0}, task={"mean_span": 3.0})
     batches: list[Any] = []
@@ -251,22 +266,25 @@ def _finetuning(folder: Path, run: Path, model: dict[str, Any], **more: Any) -> 
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("equivariant", [False, True])
 @pytest.mark.parametrize("strategy", ["full", "frozen", "lora"])
 def test_fine_tuning_begins_with_a_masked_model(
-    masked: Settings, task_folder: Path, tmp_path: Path, strategy: str
+    masked: Settings, task_folder: Path, tmp_path: Path, strategy: str, equivariant: bool
 ) -> None:
     if strategy == "lora":
         pytest.importorskip("peft")
-    pretrained = pretrain(masked(steps=1, model={"d_model": 16})).run
+    shape = {"d_model": 16, "equivariant": equivariant}
+    pretrained = pretrain(masked(steps=1, model=shape)).run
     result = finetune(
         _finetuning(
-            task_folder, tmp_path / "ft", {"pretrained": str(pretrained.root), "both_directions": strategy == "full"},
+            task_folder, tmp_path / "ft", {"pretrained": str(pretrained.root), "both_directions": strategy == "full" and not equivariant},
             strategy=strategy, task={"strands": "both"},
         )
     )  # fmt: skip
     classifier = load_model(tmp_path / "ft" / "model")
     assert isinstance(classifier, HyenaForSequenceClassification)
     assert classifier.config.bidirectional
+    assert classifier.config.equivariant == equivariant
     before = load_model(pretrained.root).backbone.state_dict()
     after = classifier.backbone.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -274,10 +292,13 @@ def test_fine_tuning_begins_with_a_masked_model(
     assert result.results["test"]["mcc"]["mean"] > 0.5
 
 
+@pytest.mark.parametrize("equivariant", [False, True])
 def test_a_bidirectional_classifier_is_trained_from_scratch(
-    task_folder: Path, tmp_path: Path
+    task_folder: Path, tmp_path: Path, equivariant: bool
 ) -> None:
-    model = {"d_model": 16, "n_layers": 1, "filter_dim": 8, "bidirectional": True}
+    model = {"d_model": 16, "n_layers": 1, "filter_dim": 8, "bidirectional": True, "equivariant": equivariant}  # fmt: skip
     result = finetune(_finetuning(task_folder, tmp_path / "ft", model))
-    assert load_model(tmp_path / "ft" / "model").config.bidirectional
+    config = load_model(tmp_path / "ft" / "model").config
+    assert config.bidirectional
+    assert config.equivariant == equivariant
     assert result.results["test"]["mcc"]["mean"] > 0.5

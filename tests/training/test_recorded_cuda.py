@@ -63,9 +63,10 @@ def test_replay_equals_eager_bit_for_bit_and_adds_up(dropout: float) -> None:
             parameter.grad.zero_()
 
 
-def test_a_masked_pass_is_replayed_bit_for_bit() -> None:
+@pytest.mark.parametrize("equivariant", [False, True])
+def test_a_masked_pass_is_replayed_bit_for_bit(equivariant: bool) -> None:
     torch.manual_seed(0)
-    config = HyenaConfig(d_model=64, n_layers=2, max_seq_len=1026, embed_dropout=0.0, bidirectional=True)  # fmt: skip
+    config = HyenaConfig(d_model=64, n_layers=2, max_seq_len=1026, embed_dropout=0.0, bidirectional=True, equivariant=equivariant)  # fmt: skip
     model = HyenaForMaskedLM(config).cuda().train()
     objective = MaskedBases(Masking(mean_span=3.0), seed=1)
 
