@@ -139,7 +139,7 @@ class HyenaLanguageModel(HyenaModel):
         if found.config.bidirectional != cls.bidirectional:
             raise CheckpointError(
                 f"{found.source} holds a masked (bidirectional) language model, which has no likelihood of a next base; give a causal one "
-                "(embed and finetune take masked ones, too), or load it in Python with HyenaForMaskedLM.from_pretrained"
+                "(embed, finetune and vep take masked ones, too), or load it in Python with HyenaForMaskedLM.from_pretrained"
                 if found.config.bidirectional
                 else f"{found.source} holds a causal language model, not a masked (bidirectional) one; give one that was pretrained with "
                 "task=masked_lm, or load it in Python with HyenaForCausalLM.from_pretrained"
