@@ -115,12 +115,12 @@ def _dry_run(config: PretrainConfig, invocation: Invocation) -> int:
     import torch
 
     from hyenadna.training.estimate import estimate
-    from hyenadna.training.pretrain import build_language_model
+    from hyenadna.training.pretrain_parts import build_language_model, with_vocabulary
     from hyenadna.training.step_benchmark import StepShape, measure_step
     from hyenadna.training.trainer import resolve_devices, resolve_precision
 
     with torch.device("meta"):
-        shape = build_language_model(config.model, seed=config.seed).config
+        shape = build_language_model(with_vocabulary(config), seed=config.seed).config
     found = estimate(config, shape)
     devices = resolve_devices(config.trainer) * config.trainer.num_nodes
     mixers = "" if shape.mixers == "hyena" else f" ({', '.join(shape.layer_mixers)})"
@@ -169,9 +169,15 @@ def _summarize(result: Any) -> None:
             f"stopped by {result.stopped} after {report['steps']} steps; continue with: hyenadna pretrain resume={run.root}"
         )
         return
+    if "test" in report:
+        what = "  ".join(
+            f"{split} accuracy {report[split]['accuracy']:.2%} of {report[split]['n_scored']:,.0f} answers"
+            for split in ("validation", "test")
+        )
+    else:
+        what = f"validation {validation['bits_per_base']:.4f} bits/base over {validation['n_scored']:,.0f} bases"
     typer.echo(
-        f"validation {validation['bits_per_base']:.4f} bits/base over {validation['n_scored']:,.0f} bases "
-        f"after {report['steps']} steps ({report['throughput']['tokens_per_s']:,.0f} tokens/s)\n"
+        f"{what} after {report['steps']} steps ({report['throughput']['tokens_per_s']:,.0f} tokens/s)\n"
         f"model  {run.model}\n"
         f"curves {run.plot}\n"
         f"report {run.report}"

@@ -20,7 +20,7 @@ from hyenadna.models.config import HyenaConfig
 from hyenadna.models.filter import ImplicitFilter
 from hyenadna.models.heads import ClassificationHead, Pooling, check_mask
 from hyenadna.models.strands import complement_table, mirrored, reverse_complement_padded
-from hyenadna.tokenizers import CharacterTokenizer, Tokenizer
+from hyenadna.tokenizers import CharacterTokenizer, Vocabulary
 
 
 class HyenaModel(nn.Module):
@@ -45,7 +45,7 @@ class HyenaModel(nn.Module):
         """Return what ``config.json`` needs to rebuild the head."""
         return {}
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
+    def save_pretrained(self, folder: str | Path, tokenizer: Vocabulary | None = None) -> None:
         """Write config.json, model.safetensors and the tokenizer's file into a folder, atomically.
 
         Parameters
@@ -85,20 +85,25 @@ class HyenaForCausalLM(HyenaModel):
         if config.tie_embeddings:
             self.lm_head.weight = self.backbone.embedding.weight
 
-    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, token_ids: torch.Tensor, at: torch.Tensor | None = None) -> torch.Tensor:
         """Return the logits of the next token.
 
         Parameters
         ----------
         token_ids
             Any integer dtype, shape (B, L), padded on the right.
+        at
+            int64, shape (B, n), 0…L − 1: the positions whose logits are wanted, which saves those of a large vocabulary elsewhere; None wants all.
 
         Returns
         -------
         torch.Tensor
-            Shape (B, L, V), V the padded vocabulary (16); column v at position t scores token v at t + 1.
+            Shape (B, L, V), V the padded vocabulary (16); column v at position t scores token v at t + 1. (B, n, V) with `at`.
         """
-        return cast(torch.Tensor, self.lm_head(self.backbone(token_ids)))
+        hidden = self.backbone(token_ids)
+        if at is not None:
+            hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
+        return cast(torch.Tensor, self.lm_head(hidden))
 
     @classmethod
     def from_pretrained(
@@ -140,6 +145,7 @@ class HyenaForCausalLM(HyenaModel):
 
     @classmethod
     def _build(cls, found: ModelFolder) -> HyenaForCausalLM:
+        _refuse_autoencoder(found)
         if found.head is not None:
             raise CheckpointError(
                 f"{found.source} holds a sequence classifier, not a language model; give one (embed and evaluate take "
@@ -326,6 +332,7 @@ class HyenaForSequenceClassification(HyenaModel):
         n_positions: int = 0,
         both_directions: bool = False,
     ) -> HyenaForSequenceClassification:
+        _refuse_autoencoder(found)
         saved = None if new_head else copy.copy(found.head)
         if saved is None:
             if n_classes is None:
@@ -354,6 +361,13 @@ class HyenaForSequenceClassification(HyenaModel):
         )
         found.load_into(model, new_head=new_head or found.head is None)
         return model.eval()
+
+
+def _refuse_autoencoder(found: ModelFolder) -> None:
+    if found.head is not None and found.head.get("kind") == "autoencoder":
+        raise CheckpointError(
+            f"{found.source} holds the autoencoder of a synthetic task; load it in Python with HyenaAutoencoder.from_pretrained"
+        )
 
 
 def load_model(

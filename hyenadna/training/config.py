@@ -111,6 +111,38 @@ class GenomeConfig:
             setattr(self, name, region_list(f"data.{name}", getattr(self, name)))
 
 
+@dataclass(kw_only=True)
+class SyntheticConfig:
+    """A synthetic task and its rows (`hyenadna.data.synthetics`), whose length is data.seq_len.
+
+    Parameters
+    ----------
+    task
+        In `hyenadna.data.synthetics.TASKS`.
+    settings
+        Fields of the task; its own defaults stand for what is left out. The model's vocabulary is the task's.
+    train_rows
+        Number of training rows, which are then read again and again, each once an epoch; None draws new ones for ever.
+    validation_rows, test_rows
+        Rows of these splits, ≥ 1.
+    seed
+        Of the rows, ≥ 0; runs of other weights (seed) read the same ones.
+    """
+
+    task: str = "associative_recall"
+    settings: dict[str, Any] = field(default_factory=dict)
+    train_rows: int | None = None
+    validation_rows: int = 1000
+    test_rows: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("train_rows", "validation_rows", "test_rows"):
+            value = getattr(self, name)
+            require(f"data.synthetic.{name}", value, value is None or value >= 1, "at least 1 is needed")  # fmt: skip
+        require("data.synthetic.seed", self.seed, self.seed >= 0, "at least 0 is needed")
+
+
 def region_list(name: str, value: Any) -> list[str] | None:
     """Read a split setting: None, one text, or a list of texts (region strings, contig names, BED files)."""
     if value is None:
@@ -132,6 +164,10 @@ class DataConfig:
 
     Parameters
     ----------
+    kind
+        ``genomes``; or ``synthetic``, rows of a task that `synthetic` describes: the settings of genomes, `validation_tokens` and the two last then say nothing.
+    synthetic
+        The task.
     fasta
         The genome: FASTA (plain, gzip, bgzip), ``.2bit`` or ``bundled:…``. Exclusive with `genomes`.
     genomes
@@ -154,6 +190,8 @@ class DataConfig:
         Windows with a larger share of N are redrawn, 0 to 1.
     """
 
+    kind: str = "genomes"
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     fasta: str | None = None
     genomes: list[GenomeConfig] = field(default_factory=list)
     train: Any = None
@@ -167,6 +205,7 @@ class DataConfig:
     max_n_fraction: float = 0.5
 
     def __post_init__(self) -> None:
+        require("data.kind", self.kind, self.kind in ("genomes", "synthetic"), "genomes or synthetic is needed")  # fmt: skip
         for name in ("train", "validation", "test"):
             setattr(self, name, region_list(f"data.{name}", getattr(self, name)))
         require("data.seq_len", self.seq_len, self.seq_len >= 2, "at least 2 tokens are needed")

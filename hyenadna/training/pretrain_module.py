@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy
 
 from hyenadna.errors import DataError
-from hyenadna.models import HyenaForCausalLM
+from hyenadna.models import HyenaModel
 from hyenadna.tasks.causal_lm import bits_per_base, next_base_loss, target_weight
 from hyenadna.training.config import PretrainConfig
 from hyenadna.training.optim import build_optimizer, parameter_groups
@@ -50,7 +50,13 @@ class CausalLMModule(LightningModule):
         Which windows each step reads.
     """
 
-    def __init__(self, model: HyenaForCausalLM, config: PretrainConfig, plan: LengthPlan) -> None:
+    n_sums = 2  # that a pass returns: nats, scored targets, and what others add
+    headline = (
+        "bits_per_base",
+        "bits/base",
+    )  # the metric that users are shown, and what it is called
+
+    def __init__(self, model: HyenaModel, config: PretrainConfig, plan: LengthPlan) -> None:
         super().__init__()
         # Gradients are summed over micro-batches of known total weight, which Lightning's automatic mode cannot do.
         self.automatic_optimization = False
@@ -61,6 +67,7 @@ class CausalLMModule(LightningModule):
         self.train_seconds = 0.0  # after the first step
         self.train_tokens = 0
         self.last_validation: dict[str, float] = {}
+        self.last_test: dict[str, float] = {}
         self._since_log = (0.0, 0)  # seconds and tokens since the last row
         self._clock = time.perf_counter()
         self._validation_sums: list[torch.Tensor] = []
@@ -90,15 +97,15 @@ class CausalLMModule(LightningModule):
         scheduler: Any = self.lr_schedulers()
         settings = self.settings
         length = batch.token_ids.shape[1]
-        weight = target_weight(batch.token_ids, batch.soft_mask, settings.task.soft_mask_weight)
-        total = self._sum_over_processes(weight.sum())
+        rows, total = self.prepare(batch)
+        total = self._sum_over_processes(total)
         size = self._micro_batch_size(batch.token_ids)
         starts = range(0, len(batch.token_ids), size)
         record = self._may_record() and len(batch.token_ids) % size == 0
-        sums = torch.zeros(2, device=self.device)
+        sums = torch.zeros(self.n_sums, device=self.device)
         for start in starts:
             part = slice(start, start + size)
-            inputs = (batch.token_ids[part], weight[part], total)
+            inputs = (*(tensor[part] for tensor in rows), total)
             compute = self._recording(inputs) if record else self._forward_backward
             torch.manual_seed(dropout_seed(settings.seed, batch.first_window + start))
             with self._without_sync() if start != starts[-1] else contextlib.nullcontext():
@@ -110,10 +117,20 @@ class CausalLMModule(LightningModule):
         scheduler.step()
         self._report(sums, lr, length)
 
-    def _forward_backward(
-        self, token_ids: torch.Tensor, weight: torch.Tensor, total: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def prepare(self, batch: Any) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return what a pass takes of a batch, each with a row for each sequence, and the total weight of its targets."""
+        weight_of_repeats = self.settings.task.soft_mask_weight
+        weight = target_weight(batch.token_ids, batch.soft_mask, weight_of_repeats)
+        return (batch.token_ids, weight), weight.sum()
+
+    def measures(self, sums: list[float]) -> dict[str, float]:
+        """Return metrics of summed results of passes; `loss_nats` is one of them."""
+        mean = sums[0] / max(sums[1], 1.0)
+        return {"loss_nats": mean, "bits_per_base": bits_per_base(mean)}
+
+    def _forward_backward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Add the gradients of a micro-batch; returns its summed nats and its number of scored bases."""
+        token_ids, weight, total = inputs
         loss = next_base_loss(self.model(token_ids), token_ids, weight=weight)
         # DDP averages gradients over processes; times their number it is the sum.
         self.manual_backward(loss.weighted / total.clamp(min=1e-8) * self.trainer.world_size)
@@ -189,14 +206,15 @@ class CausalLMModule(LightningModule):
         if self._unwritten is None:
             return
         (step, row, sums), self._unwritten = self._unwritten, None
-        nats, scored = sums.read()
-        mean = nats / max(scored, 1.0)
+        found = self.measures(sums.read())
+        mean = found["loss_nats"]
         if not math.isfinite(mean):
             raise DataError(
                 f"training diverged: the loss at step {step} is {mean}; lower optimizer.lr, or lengthen schedule.warmup_steps"
             )
-        self.shown["bits/base"] = bits_per_base(mean)
-        self._write(row | {"train/loss_nats": mean, "train/bits_per_base": bits_per_base(mean)}, step)  # fmt: skip
+        metric, name = self.headline
+        self.shown[name] = found[metric]
+        self._write(row | {f"train/{key}": value for key, value in found.items()}, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what is due up to here: a resumed run begins after it."""
@@ -228,23 +246,17 @@ class CausalLMModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Report the mean over all scored bases of the validation windows, each counted once."""
         sums = self._sum_over_processes(torch.stack(self._validation_sums).sum(dim=0)).tolist()
-        mean = sums[0] / max(sums[1], 1.0)
+        found = self.measures(sums)
         # After fit, Lightning's validate() starts with a global step of its own.
         step = self.global_step
         row = {
             "validation/tokens": step * self.plan.tokens_per_step,
-            "validation/loss_nats": mean,
-            "validation/bits_per_base": bits_per_base(mean),
             "validation/seq_len": self.plan.seq_len,
         }
-        self.last_validation = {
-            "step": step,
-            "loss_nats": mean,
-            "bits_per_base": bits_per_base(mean),
-            "n_scored": sums[1],
-        }
-        self._write(row, step)
-        self.shown["validation bits/base"] = bits_per_base(mean)
+        self.last_validation = {"step": step, **found, "n_scored": sums[1]}
+        self._write(row | {f"validation/{key}": value for key, value in found.items()}, step)
+        metric, name = self.headline
+        self.shown[f"validation {name}"] = found[metric]
 
     def on_validation_end(self) -> None:
         """Restart the training clock."""

@@ -57,9 +57,8 @@ class SyntheticTask(abc.ABC):
     vocab_size: int
     seq_len: int
 
-    @property
-    def most_asked(self) -> int:
-        """The largest number of positions of a test row at which something is asked."""
+    def most_asked(self, *, training: bool) -> int:
+        """Return the largest number of positions of a row at which something is asked."""
         return self.seq_len
 
     @property

@@ -195,9 +195,8 @@ class SelectiveCopying(SyntheticTask):
         check(self, "n_tokens", self.n_tokens >= 1, "at least 1 is needed")
         check(self, "seq_len", self.seq_len >= 2 * self.n_tokens + 2, f"at least {2 * self.n_tokens + 2} is needed")  # fmt: skip
 
-    @property
-    def most_asked(self) -> int:
-        """Every token once."""
+    def most_asked(self, *, training: bool) -> int:
+        """Return `n_tokens`: every token is asked for once."""
         return self.n_tokens
 
     def draw(self, draws: Draws, *, training: bool) -> Rows:
@@ -272,9 +271,8 @@ class Memorisation(SyntheticTask):
         check(self, "seq_len", self.seq_len % 2 == 0 and self.seq_len >= 2, "an even number ≥ 2 is needed")  # fmt: skip
         check(self, "dictionary", self.dictionary >= 0, "at least 0 is needed")
 
-    @property
-    def most_asked(self) -> int:
-        """Every other position."""
+    def most_asked(self, *, training: bool) -> int:
+        """Return L / 2: something is asked at every other position."""
         return self.seq_len // 2
 
     def values(self) -> Ints:
@@ -295,7 +293,8 @@ class Memorisation(SyntheticTask):
 
 @functools.lru_cache(maxsize=8)
 def _arranged(number: int, n: int, k: int) -> Ints:
-    return Draws(row_keys((number,), np.zeros(1, dtype=np.int64))).arrangement(n, k)[0]
+    arranged: Ints = Draws(row_keys((number,), np.zeros(1, dtype=np.int64))).arrangement(n, k)[0]
+    return arranged
 
 
 def _one_of(draws: Draws, symbols: Ints, allowed: Ints) -> Ints:

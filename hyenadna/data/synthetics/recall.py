@@ -47,10 +47,9 @@ class AssociativeRecall(SyntheticTask):
         """Number of keys, and of values."""
         return (self.vocab_size - 2) // 2
 
-    @property
-    def most_asked(self) -> int:
-        """One, the last position."""
-        return 1
+    def most_asked(self, *, training: bool) -> int:
+        """Return 1, the last position, unless training asks for more."""
+        return self.seq_len if training and self.asked != "last" else 1
 
     def draw(self, draws: Draws, *, training: bool) -> Rows:
         """Draw rows; see `SyntheticTask.draw`."""
@@ -114,9 +113,8 @@ class MultiQueryRecall(SyntheticTask):
         check(self, "n_pairs", 1 <= self.n_pairs <= most, f"1 to {most} are possible here")
         check(self, "power", self.power > 0, "a number > 0 is needed")
 
-    @property
-    def most_asked(self) -> int:
-        """Every key once."""
+    def most_asked(self, *, training: bool) -> int:
+        """Return `n_pairs`: every key is asked for once."""
         return self.n_pairs
 
     def draw(self, draws: Draws, *, training: bool) -> Rows:
