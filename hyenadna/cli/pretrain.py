@@ -52,6 +52,8 @@ def pretrain(
       callbacks      default ema
       logger         csv tensorboard wandb
       experiment     demo_pretrain human_chr20_tiny_1k small_32k_length_warmup
+                     synthetics/recall_tiny synthetics/mad synthetics/mqar
+                     synthetics/recall (the last three: many runs, one table)
 
     \b
     Settings
@@ -69,6 +71,7 @@ def pretrain(
       hyenadna pretrain resume=runs/pretrain/2026-01-31_12-00-00
       hyenadna pretrain --multirun optimizer.lr=3e-4,6e-4 seed=1,2
       hyenadna pretrain model=tiny_16k --cfg job
+      hyenadna pretrain experiment=synthetics/mad run_dir=runs/mad grid.jobs=8
       hyenadna pretrain --dry-run model=large_1m data.seq_len=1000000 \\
           data.global_batch_size=1
 
@@ -90,6 +93,10 @@ def _run(config: PretrainConfig, invocation: Invocation) -> int:
     from hyenadna.training.run_folder import open_run_folder
     from hyenadna.training.trainer import resolve_devices
 
+    if config.grid.rows:
+        from hyenadna.cli.pretrain_grid import run_grid
+
+        return run_grid(config, invocation.overrides)
     if invocation.multirun and resolve_devices(config.trainer) * config.trainer.num_nodes > 1:
         raise ConfigError(
             "a multirun trains on one device; set trainer.devices=1, or start the runs one by one"

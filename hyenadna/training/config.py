@@ -13,12 +13,8 @@ from typing import Any
 
 from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaConfig
-
-
-def require(name: str, value: Any, condition: bool, expected: str) -> None:
-    """Raise `ConfigError` naming a setting, its value and what is expected, unless the condition holds."""
-    if not condition:
-        raise ConfigError(f"{name}={value!r} is impossible; {expected}")
+from hyenadna.training.checks import require as require
+from hyenadna.training.synthetic_config import GridConfig, SyntheticConfig
 
 
 def _require_finite(name: str, value: float, low: float, high: float = math.inf) -> None:
@@ -109,38 +105,6 @@ class GenomeConfig:
             require("data.genomes.*.weight", self.weight, self.weight > 0, "a number > 0 is needed")
         for name in ("train", "validation", "test"):
             setattr(self, name, region_list(f"data.{name}", getattr(self, name)))
-
-
-@dataclass(kw_only=True)
-class SyntheticConfig:
-    """A synthetic task and its rows (`hyenadna.data.synthetics`), whose length is data.seq_len.
-
-    Parameters
-    ----------
-    task
-        In `hyenadna.data.synthetics.TASKS`.
-    settings
-        Fields of the task; its own defaults stand for what is left out. The model's vocabulary is the task's.
-    train_rows
-        Number of training rows, which are then read again and again, each once an epoch; None draws new ones for ever.
-    validation_rows, test_rows
-        Rows of these splits, ≥ 1.
-    seed
-        Of the rows, ≥ 0; runs of other weights (seed) read the same ones.
-    """
-
-    task: str = "associative_recall"
-    settings: dict[str, Any] = field(default_factory=dict)
-    train_rows: int | None = None
-    validation_rows: int = 1000
-    test_rows: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("train_rows", "validation_rows", "test_rows"):
-            value = getattr(self, name)
-            require(f"data.synthetic.{name}", value, value is None or value >= 1, "at least 1 is needed")  # fmt: skip
-        require("data.synthetic.seed", self.seed, self.seed >= 0, "at least 0 is needed")
 
 
 def region_list(name: str, value: Any) -> list[str] | None:
@@ -497,6 +461,8 @@ class PretrainConfig:
 
     Parameters
     ----------
+    grid
+        With rows: not one run but many.
     seed
         Of the initial weights, the windows and the dropout, ≥ 0.
     run_dir
@@ -516,6 +482,7 @@ class PretrainConfig:
     trainer: PretrainTrainerConfig = field(default_factory=PretrainTrainerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    grid: GridConfig = field(default_factory=GridConfig)
     seed: int = 42
     run_dir: str | None = None
     resume: str | None = None

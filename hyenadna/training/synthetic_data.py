@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from hyenadna.data.synthetics import IGNORED, Rows, SyntheticTask, build_task
 from hyenadna.errors import ConfigError
-from hyenadna.training.config import DataConfig, SyntheticConfig
+from hyenadna.training.config import DataConfig
 from hyenadna.training.pretrain_data import StepSampler
 from hyenadna.training.schedules import LengthPlan
+from hyenadna.training.synthetic_config import SyntheticConfig
 
 __all__ = ["EvaluatedRows", "FreshRows", "KeptRows", "SyntheticBatch", "SyntheticData", "task_of"]
 

@@ -92,6 +92,13 @@ class SyntheticModule(CausalLMModule):
         """Add one batch to the sums."""
         self._validation_sums.append(self._evaluate(batch))
 
+    def on_validation_epoch_end(self) -> None:
+        """Report, and end the run where the accuracy is what was asked for."""
+        super().on_validation_epoch_end()
+        enough = self.settings.data.synthetic.stop_at
+        if enough is not None and self.last_validation["accuracy"] >= enough:
+            self.trainer.should_stop = True
+
     def on_test_epoch_start(self) -> None:
         """Forget the sums of the last test."""
         self._test_sums = []
