@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hyenadna.models import (
         HyenaConfig,
         HyenaForCausalLM,
+        HyenaForMaskedLM,
         HyenaForSequenceClassification,
         load_model,
     )
@@ -29,6 +30,7 @@ _HOME = {
     "HyenaConfig": "hyenadna.models",
     "HyenaDNAError": "hyenadna.errors",
     "HyenaForCausalLM": "hyenadna.models",
+    "HyenaForMaskedLM": "hyenadna.models",
     "HyenaForSequenceClassification": "hyenadna.models",
     "Interval": "hyenadna.sequence",
     "Variant": "hyenadna.sequence",
@@ -45,6 +47,7 @@ __all__ = [
     "HyenaConfig",
     "HyenaDNAError",
     "HyenaForCausalLM",
+    "HyenaForMaskedLM",
     "HyenaForSequenceClassification",
     "Interval",
     "Variant",

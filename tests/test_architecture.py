@@ -42,7 +42,7 @@ def test_import_is_fast() -> None:
 def test_public_names_are_pinned_and_load() -> None:
     assert hyenadna.__all__ == [
         "ByteTokenizer", "CharacterTokenizer", "Genome", "HyenaConfig", "HyenaDNAError", "HyenaForCausalLM",
-        "HyenaForSequenceClassification", "Interval", "Variant", "load_model", "load_tokenizer", "score_sequences",
+        "HyenaForMaskedLM", "HyenaForSequenceClassification", "Interval", "Variant", "load_model", "load_tokenizer", "score_sequences",
         "score_variants",
     ]  # fmt: skip
     for name in hyenadna.__all__:

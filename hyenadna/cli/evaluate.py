@@ -100,7 +100,7 @@ def evaluate(
     from hyenadna.errors import ConfigError
     from hyenadna.inference.runtime import choose_device
     from hyenadna.io.atomic import atomic_path, check_output, open_output
-    from hyenadna.models import HyenaForSequenceClassification, load_model
+    from hyenadna.models import HyenaForMaskedLM, HyenaForSequenceClassification, load_model
 
     if output is not None:
         check_output(output, force=force, folder=False)
@@ -122,6 +122,11 @@ def evaluate(
     console = Console(stderr=True, quiet=quiet)
     loaded = load_model(model)
     where = str(choose_device(device))
+    if isinstance(loaded, HyenaForMaskedLM):
+        raise ConfigError(
+            f"{model} is a masked (bidirectional) language model, which has no likelihood of a next base; its bits per masked base are in the "
+            "report.json of its run, and classifiers made from it can be evaluated"
+        )
     if isinstance(loaded, HyenaForSequenceClassification):
         if input_path is None or fasta or region or bed or split or contexts:
             raise ConfigError(

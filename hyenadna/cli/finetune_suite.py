@@ -20,6 +20,7 @@ from hyenadna.cli.side_by_side import (
     default_jobs,
     remember_settings,
     run_side_by_side,
+    visible_gpus,
 )
 from hyenadna.data.manifest import RemoteDataset, find_dataset
 from hyenadna.data.published import load_published
@@ -76,13 +77,9 @@ def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
     remember_settings(words, root, force=config.force, what="suite")
     started = time.time()
     try:
-        _run_all(
-            tasks,
-            words,
-            root,
-            config.suite.jobs or default_jobs(config.trainer),
-            force=config.force,
-        )
+        gpus = visible_gpus(config.trainer)
+        jobs = config.suite.jobs or default_jobs(gpus)
+        _run_all(tasks, words, root, jobs, gpus, force=config.force)
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command with run_dir={root} goes on", err=True)
         return 130
@@ -105,7 +102,9 @@ def _task(name: str, config: FinetuneConfig, root: Path) -> _Task:
     return _Task(name, path, root / name.rpartition("/")[2], note)
 
 
-def _run_all(tasks: list[_Task], words: list[str], root: Path, jobs: int, *, force: bool) -> None:
+def _run_all(
+    tasks: list[_Task], words: list[str], root: Path, jobs: int, gpus: Sequence[str], *, force: bool
+) -> None:
     waiting = [t for t in tasks if not t.note and (force or not (t.folder / "results.json").is_file())]  # fmt: skip
     runs = [
         SideRun(
@@ -115,7 +114,7 @@ def _run_all(tasks: list[_Task], words: list[str], root: Path, jobs: int, *, for
         )
         for task in waiting
     ]  # fmt: skip
-    run_side_by_side(runs, jobs)
+    run_side_by_side(runs, jobs, gpus)
     for task, run in zip(waiting, runs, strict=True):
         task.note = run.note
 

@@ -20,6 +20,7 @@ from hyenadna.cli.side_by_side import (
     default_jobs,
     remember_settings,
     run_side_by_side,
+    visible_gpus,
 )
 from hyenadna.data.synthetics.published import published_figures
 from hyenadna.errors import ConfigError
@@ -87,14 +88,15 @@ def run_grid(config: PretrainConfig, overrides: Sequence[str]) -> int:
     words = [word for word in kept if _group(word) not in _NOT_HANDED_ON]
     rows, models = grid.chosen(grid.rows), grid.chosen(grid.models)
     combinations = list(itertools.product(*([(key, v) for v in vs] for key, vs in grid.tune.items())))  # fmt: skip
-    jobs = grid.jobs or default_jobs(config.trainer)
+    gpus = visible_gpus(config.trainer)
+    jobs = grid.jobs or default_jobs(gpus)
     started = time.time()
     notes: dict[_Run, str] = {}
 
     def run(points: Iterable[_Run]) -> None:
         waiting = [p for p in points if config.force or p.report() is None]
         sides = [SideRun(p.name, _command(p, config, words), root / "logs" / f"{_slug(p.name)}.txt") for p in waiting]  # fmt: skip
-        run_side_by_side(sides, jobs)
+        run_side_by_side(sides, jobs, gpus)
         notes.update({p: side.note for p, side in zip(waiting, sides, strict=True)})
 
     def point(row: str, model: str, tuned: tuple[tuple[str, Any], ...], seed: int) -> _Run:

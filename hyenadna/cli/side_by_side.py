@@ -1,6 +1,6 @@
 """Several hyenadna commands, each in a process of its own, some at a time: what suites and grids of runs share.
 
-Small models leave a GPU waiting for Python, so several processes share it. What is finished is not run again.
+Small models leave a GPU waiting for Python, so several processes share it; several GPUs share the runs. What is finished is not run again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hyenadna.errors import ConfigError
 from hyenadna.training.config import TrainerConfig
 from hyenadna.training.run_folder import write_json
 
-__all__ = ["SideRun", "default_jobs", "remember_settings", "run_side_by_side"]
+__all__ = ["SideRun", "default_jobs", "remember_settings", "run_side_by_side", "visible_gpus"]
 
 _JOBS_ON_A_GPU = 4
 
@@ -48,14 +48,23 @@ class SideRun:
     log: Path
     note: str = ""
     process: subprocess.Popen[bytes] | None = None
+    gpu: str | None = None
 
 
-def default_jobs(trainer: TrainerConfig) -> int:
-    """Return the number of runs at a time: 4 on a GPU, 1 elsewhere."""
+def visible_gpus(trainer: TrainerConfig) -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES calls the GPUs that runs may use, none where they run on CPUs."""
     import torch
 
-    on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return _JOBS_ON_A_GPU if on_gpu else 1
+    if trainer.accelerator not in ("auto", "gpu", "cuda"):
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else map(str, range(torch.cuda.device_count()))
+    return list(names)[: torch.cuda.device_count()]
+
+
+def default_jobs(gpus: Sequence[str]) -> int:
+    """Return the number of runs at a time: 4 for each GPU, 1 without."""
+    return _JOBS_ON_A_GPU * len(gpus) or 1
 
 
 def remember_settings(words: Sequence[str], root: Path, *, force: bool, what: str) -> None:
@@ -79,19 +88,20 @@ def remember_settings(words: Sequence[str], root: Path, *, force: bool, what: st
     write_json(file, {"settings": list(words)})
 
 
-def run_side_by_side(runs: Sequence[SideRun], jobs: int) -> None:
-    """Run commands, `jobs` at a time, and tell standard error of each one's end."""
+def run_side_by_side(runs: Sequence[SideRun], jobs: int, gpus: Sequence[str]) -> None:
+    """Run commands, `jobs` at a time, each on the GPU that has fewest, and tell standard error of each one's end."""
     waiting, running = list(runs), list[SideRun]()
     done = 0
     with _stopping(running):
         while waiting or running:
             while waiting and len(running) < jobs:
                 run = waiting.pop(0)
+                run.gpu = min(gpus, key=[r.gpu for r in running].count, default=None)
                 run.log.parent.mkdir(parents=True, exist_ok=True)
                 with run.log.open("wb") as log:
                     run.process = subprocess.Popen(
                         [sys.executable, "-m", "hyenadna", *run.words], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                        start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(jobs))},
+                        start_new_session=True, env=_environment(run, jobs),
                     )  # fmt: skip
                 running.append(run)
             time.sleep(0.2)
@@ -104,8 +114,10 @@ def run_side_by_side(runs: Sequence[SideRun], jobs: int) -> None:
                 typer.echo(f"{done} of {len(runs)}: {run.name} {run.note or 'done'}", err=True)
 
 
-def _threads(jobs: int) -> str:
-    return str(max(1, (os.cpu_count() or 1) // jobs))
+def _environment(run: SideRun, jobs: int) -> dict[str, str]:
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    gpu = {} if run.gpu is None else {"CUDA_VISIBLE_DEVICES": run.gpu}
+    return {"OMP_NUM_THREADS": threads, **os.environ, **gpu}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from hyenadna.inference.batching import (
 )
 from hyenadna.inference.forward import BatchSize, in_fitting_batches, scoring_mode
 from hyenadna.inference.likelihood import HasSequence, name_and_letters, resolve_windows
-from hyenadna.models.model import HyenaModel
+from hyenadna.models import HyenaModel
 from hyenadna.tokenizers import CharacterTokenizer
 
 __all__ = ["Embedding", "Pooling", "Strands", "embed_sequences"]
@@ -73,7 +73,7 @@ def embed_sequences(
     Parameters
     ----------
     model
-        A language model or a classifier.
+        A language model, causal or masked, or a classifier.
     sequences
         Letters, ``(name, letters)`` pairs, or records with `name` and `sequence`; read lazily.
     tokenizer
@@ -90,7 +90,8 @@ def embed_sequences(
     window
         Longest stretch, in bases, that the model reads at once: 2 … `max_seq_len`, which is the default.
     stride
-        Distance of window starts, by default half the window: a base beyond the first window is read with at least ``window − stride`` before it.
+        Distance of window starts, by default half the window: a base beyond the first window is read with at least ``window − stride`` before it. A
+        bidirectional model sees those behind it as far as the same window goes.
     half
         Matrix products in bfloat16; results then change by some 1e-2 of their size, and with the batch.
     progress
@@ -262,32 +263,33 @@ class _Run:
         stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)
         first = torch.tensor([piece.first for piece in batch], device=self.device)
         length = torch.tensor([len(piece.token_ids) for piece in batch], device=self.device)
+        at = torch.arange(stacked.shape[1], device=self.device)
+        mask = at < length[:, None]
         with scoring_mode(self.model, half=self.half):
-            hidden = self._hidden(torch.from_numpy(stacked).to(self.device)).float()
+            hidden = self._hidden(torch.from_numpy(stacked).to(self.device), mask).float()
             if self.pooling == "none":
                 rows = hidden.cpu().numpy()
                 return [row[piece.first : len(piece.token_ids)] for row, piece in zip(rows, batch, strict=True)]  # fmt: skip
             if self.pooling == "last":
                 pooled = hidden[torch.arange(len(batch), device=self.device), length - 1]
             else:
-                at = torch.arange(hidden.shape[1], device=self.device)
-                real = ((at >= first[:, None]) & (at < length[:, None]))[..., None]
+                real = ((at >= first[:, None]) & mask)[..., None]
                 if self.pooling == "mean":
                     pooled = torch.where(real, hidden, 0.0).sum(dim=1)
                 else:
                     pooled = torch.where(real, hidden, -torch.inf).amax(dim=1)
             return list(pooled.cpu().numpy())
 
-    def _hidden(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def _hidden(self, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the states (B, L, D) of the layer."""
         backbone = self.model.backbone
         if self.layer is None:
-            return cast(torch.Tensor, backbone(token_ids))
+            return cast(torch.Tensor, backbone(token_ids, mask))
         seen: list[torch.Tensor] = []
         layer = backbone.layers[self.layer - 1] if self.layer else backbone.embed_dropout
         handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
         try:
-            backbone(token_ids)
+            backbone(token_ids, mask)
         finally:
             handle.remove()
         return seen[0]

@@ -14,6 +14,7 @@ from torch import nn
 
 from hyenadna.errors import ConfigError
 from hyenadna.inference.batching import Piece
+from hyenadna.models import HyenaForMaskedLM
 from hyenadna.tokenizers import CharacterTokenizer
 
 BatchSize = int | Literal["auto"]
@@ -30,6 +31,10 @@ def require_scoring(
     ConfigError
         The model is no language model, the tokenizer none of nucleotides, or the batch size no positive number.
     """
+    if isinstance(model, HyenaForMaskedLM):
+        raise ConfigError(
+            "a HyenaForMaskedLM has no likelihood of a next base, for it sees both sides; scoring needs a causal model, HyenaForCausalLM"
+        )
     if not isinstance(getattr(model, "lm_head", None), nn.Module):
         raise ConfigError(
             f"a {type(model).__name__} gives no likelihoods; scoring needs a language model, HyenaForCausalLM"

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from hyenadna.errors import BackendUnavailableError, CheckpointError, ConfigError
-from hyenadna.models import HyenaForCausalLM, load_model
-from hyenadna.models.model import HyenaModel
+from hyenadna.models import HyenaForCausalLM, HyenaModel, load_model
 from hyenadna.resources import resolve
 from hyenadna.tokenizers import CharacterTokenizer, load_tokenizer
 
@@ -41,7 +40,7 @@ def load_language_model(
     Raises
     ------
     CheckpointError
-        There is no such model, it is damaged, a classifier, or one of text rather than of nucleotides.
+        There is no such model, it is damaged, a classifier, bidirectional, or one of text rather than of nucleotides.
     """
     model = HyenaForCausalLM.from_pretrained(source, max_seq_len=max_seq_len)
     return LanguageModel(model.to(device or "cpu"), _tokenizer_of(source, model))
@@ -52,7 +51,7 @@ def load_encoder(
 ) -> tuple[HyenaModel, CharacterTokenizer]:
     """Load a language model or a classifier, whose backbone embeds sequences, with its tokenizer.
 
-    Parameters and errors are those of `load_language_model`, but that a classifier will do.
+    Parameters and errors are those of `load_language_model`, but that every model will do.
     """
     model = load_model(source)
     return model.to(device or "cpu"), _tokenizer_of(source, model)

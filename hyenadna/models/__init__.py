@@ -5,17 +5,26 @@ from hyenadna.models.backbone import HyenaBackbone
 from hyenadna.models.config import MIXERS, NAMED_SIZES, HyenaConfig
 from hyenadna.models.heads import ClassificationHead, Pooling
 from hyenadna.models.hyena import HyenaBlock, HyenaOperator
-from hyenadna.models.mixers import CausalAttention, GatedConvolution, MultiHeadHyena, build_mixer
-from hyenadna.models.model import (
+from hyenadna.models.language import (
     HyenaForCausalLM,
-    HyenaForSequenceClassification,
+    HyenaForMaskedLM,
+    HyenaLanguageModel,
     HyenaModel,
-    load_model,
+    language_model,
 )
+from hyenadna.models.mixers import (
+    Attention,
+    CausalAttention,
+    GatedConvolution,
+    MultiHeadHyena,
+    build_mixer,
+)
+from hyenadna.models.model import HyenaForSequenceClassification, load_model
 
 __all__ = [
     "MIXERS",
     "NAMED_SIZES",
+    "Attention",
     "CausalAttention",
     "ClassificationHead",
     "GatedConvolution",
@@ -24,11 +33,14 @@ __all__ = [
     "HyenaBlock",
     "HyenaConfig",
     "HyenaForCausalLM",
+    "HyenaForMaskedLM",
     "HyenaForSequenceClassification",
+    "HyenaLanguageModel",
     "HyenaModel",
     "HyenaOperator",
     "MultiHeadHyena",
     "Pooling",
     "build_mixer",
+    "language_model",
     "load_model",
 ]

@@ -14,7 +14,7 @@ from hyenadna.errors import CheckpointError
 from hyenadna.models.backbone import initialize
 from hyenadna.models.checkpoint import read_model_folder
 from hyenadna.models.config import HyenaConfig
-from hyenadna.models.model import HyenaModel
+from hyenadna.models.language import HyenaModel
 
 __all__ = ["HyenaAutoencoder"]
 

@@ -28,14 +28,16 @@ class HyenaBackbone(nn.Module):
         )
         self.final_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
 
-    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, token_ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the hidden states after the final layer norm.
 
         Parameters
         ----------
         token_ids
-            Any integer dtype, shape (B, L), in 0…padded vocabulary − 1. Pad on the right: the model is causal, so
-            padding there changes no other position.
+            Any integer dtype, shape (B, L), in 0…padded vocabulary − 1, padded on the right.
+        mask
+            bool, shape (B, L), True at real tokens; None means that all are. A causal model takes no notice of it: padding on the right changes no
+            position before it. In a bidirectional model it keeps padding out of what real positions see; states at padding mean nothing.
 
         Returns
         -------
@@ -57,12 +59,14 @@ class HyenaBackbone(nn.Module):
                 f"the input has {length:,} tokens but the model reads at most {limit:,}; score it in "
                 "windows, or load the model with a larger max_seq_len, which continues its filters and positions"
             )
+        if not self.config.bidirectional:
+            mask = None
         x = self.embed_dropout(self._embedded(token_ids.int()))
         for layer in self.layers:
             if self.config.activation_checkpointing and self.training and torch.is_grad_enabled():
-                x = checkpoint(layer, x, use_reentrant=False)
+                x = checkpoint(layer, x, mask, use_reentrant=False)
             else:
-                x = layer(x)
+                x = layer(x, mask)
         return self._normalised(x)
 
     def _embedded(self, token_ids: torch.Tensor) -> torch.Tensor:

@@ -26,14 +26,14 @@ from hyenadna.resources import is_bundled
 from hyenadna.tokenizers import CharacterTokenizer, Vocabulary
 
 if TYPE_CHECKING:
-    from hyenadna.models.model import HyenaModel
+    from hyenadna.models.language import HyenaModel
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _WEIGHTS_NAMES = (WEIGHTS_FILE, "pytorch_model.bin", "weights.ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _OF_MIXERS = {
     f.name: f.default for f in fields(HyenaConfig)
-    if f.name in ("mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size")
+    if f.name in ("mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size", "bidirectional")
 }  # fmt: skip
 
 

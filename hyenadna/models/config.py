@@ -62,6 +62,9 @@ class HyenaConfig:
         Of attention's positions, > 1: pairs of channels turn by angles from 1 down to about 1 / base per position.
     conv_kernel_size
         Taps of the gated convolution of ``"conv"`` layers, ≥ 1.
+    bidirectional
+        Every position sees both sides: Hyena's filters are two-sided, its short convolutions and those of ``"conv"`` layers centred, attention is
+        full. Such a model predicts masked bases (`HyenaForMaskedLM`), not next ones, and needs a mask where there is padding.
     embed_dropout, resid_dropout
         Dropout of the embedding and of each block's two outputs, in [0, 1).
     layer_norm_eps
@@ -99,6 +102,7 @@ class HyenaConfig:
     attention_heads: int = 8
     rotary_base: float = 10_000.0
     conv_kernel_size: int = 7
+    bidirectional: bool = False
     embed_dropout: float = 0.1
     resid_dropout: float = 0.0
     layer_norm_eps: float = 1e-5
@@ -139,6 +143,10 @@ class HyenaConfig:
         for name in ("embed_dropout", "resid_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"model {name}={getattr(self, name)!r} is impossible; 0 ≤ p < 1")
+        if not isinstance(self.bidirectional, bool):
+            raise ConfigError(
+                f"model bidirectional={self.bidirectional!r} is impossible; true or false is needed"
+            )
         if self.filter_learned_positions and self.max_seq_len > self.grid_len:
             raise ConfigError(
                 f"model max_seq_len={self.max_seq_len} exceeds the {self.grid_len} learned filter "

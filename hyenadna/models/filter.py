@@ -60,12 +60,13 @@ class _Cached(NamedTuple):
 
 
 class ImplicitFilter(nn.Module):
-    """Filters of `hyena_order − 1` long convolutions, as a function of position.
+    """Filters of `hyena_order − 1` long convolutions, as a function of position; of a bidirectional model, for each side.
 
-    k(t) = (exp(−t·|δ|) + shift) · MLP(features(t)), with one learned sine frequency per hidden unit, shared by all layers.
+        k(t) = (exp(−t·|δ|) + shift) · MLP(features(t)), with one learned sine frequency per hidden unit, shared by all layers.
+    The two sides share the MLP up to its last layer, as the channels do.
 
-    In evaluation, without gradients, the filters of the last length are kept (up to 256 MiB) until a weight changes. Writing through
-    `tensor.data[…] = …`, which torch does not record, needs a call of `train()` or `eval()` afterwards.
+        In evaluation, without gradients, the filters of the last length are kept (up to 256 MiB) until a weight changes. Writing through
+        `tensor.data[…] = …`, which torch does not record, needs a call of `train()` or `eval()` afterwards.
     """
 
     decay: torch.Tensor
@@ -79,15 +80,16 @@ class ImplicitFilter(nn.Module):
         self.n_convolutions = config.hyena_order - 1
         # The channels of a head share one filter; in the ordinary Hyena each has its own.
         filters = config.d_model // config.hyena_head_dim
+        self.n_sides = 2 if config.bidirectional else 1
         width, channels = config.filter_dim, filters * self.n_convolutions
         widths = [config.filter_emb_dim, *[width] * (config.filter_layers + 1)]
         self.linears = nn.ModuleList(
             [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
-            + [nn.Linear(width, channels, bias=False)]
+            + [nn.Linear(width, channels * self.n_sides, bias=False)]
         )
         self.freq = nn.Parameter(torch.full((1, width), config.filter_freq))
         self.bias = nn.Parameter(torch.randn(channels))
-        self.register_buffer("decay", initial_decay(channels))
+        self.register_buffer("decay", initial_decay(channels).repeat(self.n_sides))
         self.positions: nn.Parameter | None = None
         if config.filter_learned_positions:
             table = positional_features(self.grid_len, self.grid_len, self.emb_dim)
@@ -100,13 +102,14 @@ class ImplicitFilter(nn.Module):
         Returns
         -------
         k : torch.Tensor
-            float32, shape (hyena_order − 1, H, length), H = D without heads; not to be written to.
+            float32, shape (hyena_order − 1, H, length), H = D without heads; not to be written to. In a bidirectional model, shape
+            (2·(hyena_order − 1), H, length): those of the positions ahead come after those of the positions behind.
         bias : torch.Tensor
             Skip weights, shape (hyena_order − 1, H).
         """
         k = self._evaluate(length) if self._must_evaluate() else self._kept(length)
-        shape = (self.n_convolutions, -1)
-        return k.reshape(*shape, length), self.bias.float().reshape(shape)
+        k = k.reshape(self.n_sides * self.n_convolutions, -1, length)
+        return k, self.bias.float().reshape(self.n_convolutions, -1)
 
     def train(self, mode: bool = True) -> ImplicitFilter:
         """Switch between training and evaluation, and forget the filters that were kept."""

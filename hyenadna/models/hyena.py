@@ -24,12 +24,16 @@ class HyenaOperator(nn.Module):
     Project to N + 1 signals (x₀ … x_{N−1}, v), smooth each with a short causal convolution, then
     v ← k_j ⊛ (x_{N−1−j} ∘ v) + bias_j · (…) for j = 0 … N−2, and project x₀ ∘ v back.
     O(N·D·L·log L) time, O(N·D·L) memory. Causal: output t depends on inputs 0…t.
+
+    Bidirectional: the short convolution is centred, the long ones are two-sided. What stands at masked positions is set to zero before each of them,
+    so that padding is the same as the end of the sequence.
     """
 
     def __init__(self, config: HyenaConfig) -> None:
         super().__init__()
         width = config.d_model
         self.order = config.hyena_order
+        self.ahead = (config.short_kernel_size - 1) // 2 if config.bidirectional else 0
         projected = width * (self.order + 1)
         self.in_proj = Linear(width, projected)
         self.short_conv = nn.Conv1d(
@@ -42,26 +46,45 @@ class HyenaOperator(nn.Module):
         self.filter = ImplicitFilter(config)
         self.out_proj = Linear(width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, L, D) to (B, L, D)."""
-        length = x.shape[1]
-        k, bias = cast(tuple[torch.Tensor, torch.Tensor], self.filter(length))
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (B, L, D) to (B, L, D); the mask (B, L), True at real tokens, is for bidirectional models."""
+        filters, bias = self.filters(x.shape[1])
         # One copy to channel-first: the convolutions below read rows along L.
         projected = self.in_proj(x).transpose(1, 2).contiguous()
-        *gates, v = self.smooth(projected).chunk(self.order + 1, dim=1)
-        # Of one filter, squeeze: the gradient of an index would be a copy of it among zeros.
-        filters = [k.squeeze(0)] if len(k) == 1 else k.unbind()
-        for j in range(self.order - 2):
-            v = fftconv(gates[self.order - 1 - j] * v, filters[j], bias[j])
-        y = gated_fftconv(gates[0], gates[1], v, filters[-1], bias[-1])
+        *gates, v = self.smooth(blank(projected, mask)).chunk(self.order + 1, dim=1)
+        for j, (k, k_back) in enumerate(filters[:-1]):
+            w = gates[self.order - 1 - j] * blank(v, mask)
+            v = fftconv(w, k, bias[j], k_back=k_back)
+        k, k_back = filters[-1]
+        y = gated_fftconv(gates[0], gates[1], blank(v, mask), k, bias[-1], k_back=k_back)
         return cast(torch.Tensor, self.out_proj(y.transpose(1, 2)))
+
+    def filters(
+        self, length: int
+    ) -> tuple[list[tuple[torch.Tensor, torch.Tensor | None]], torch.Tensor]:
+        """Return (k, k_back) of each long convolution, k_back None in a causal model, and the skip weights (N − 1, H)."""
+        k, bias = cast(tuple[torch.Tensor, torch.Tensor], self.filter(length))
+        # Of one filter, squeeze: the gradient of an index would be a copy of it among zeros.
+        each = [k.squeeze(0)] if len(k) == 1 else list(k.unbind())
+        n = self.order - 1
+        other_side: list[torch.Tensor] | list[None] = each[n:] or [None] * n
+        return list(zip(each[:n], other_side, strict=True)), bias
 
     def smooth(self, projected: torch.Tensor) -> torch.Tensor:
         """Map projected signals (B, (N + 1)·D, L) through the short convolutions."""
-        layer = self.short_conv
-        if type(layer) is nn.Conv1d:
-            return short_conv(projected, layer.weight, layer.bias)
-        return cast(torch.Tensor, layer(projected)[..., : projected.shape[-1]])  # an adapter's
+        return smoothed(self.short_conv, projected, self.ahead)
+
+
+def smoothed(layer: nn.Module, x: torch.Tensor, ahead: int) -> torch.Tensor:
+    """Map (B, C, L) through a short convolution that sees so many positions ahead."""
+    if type(layer) is nn.Conv1d:
+        return short_conv(x, layer.weight, layer.bias, ahead=ahead)
+    return cast(torch.Tensor, layer(x)[..., ahead : ahead + x.shape[-1]])  # an adapter's
+
+
+def blank(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Return x (B, C, L) with zeros where the mask (B, L) is False; None masks nothing."""
+    return x if mask is None else x.masked_fill(~mask[:, None], 0.0)
 
 
 class MLP(nn.Module):
@@ -88,14 +111,14 @@ class HyenaBlock(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.resid_dropout)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map the residual stream (B, L, D), float32 under autocast, to itself."""
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Map the residual stream (B, L, D), float32 under autocast, to itself; the mask is for bidirectional mixers."""
         dtype = half_blocks.half_dtype(x)  # None on a CPU, before anything else is looked at
         if dtype is not None and not self._is_plain():
             dtype = None
         mixer = self.mixer
         if dtype is None or type(mixer) is not HyenaOperator or not self._long_enough(x, dtype):
-            x = x + self.dropout(mixer(self.norm1(x)))
+            x = x + self.dropout(mixer(self.norm1(x), mask))
         else:
             length = x.shape[1]
             k, skip = cast(tuple[torch.Tensor, torch.Tensor], mixer.filter(length))
@@ -123,8 +146,9 @@ class HyenaBlock(nn.Module):
         )  # fmt: skip
 
     def _long_enough(self, x: torch.Tensor, dtype: torch.dtype) -> bool:
-        """Whether the long convolution is one that runs on Triton kernels."""
-        if self.mixer.order != 2:
+        """Whether the long convolution is one that runs on Triton kernels, which are causal."""
+        mixer = cast(HyenaOperator, self.mixer)
+        if mixer.order != 2 or mixer.filter.n_sides > 1:
             return False
         return resolve_backend("auto", x.device, dtype=dtype, length=x.shape[1]) == "triton"
 

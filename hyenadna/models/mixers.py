@@ -1,7 +1,7 @@
 """What mixes positions in a layer, beside the Hyena operator: attention, a gated short convolution, and Hyena with heads.
 
-All map (B, L, D) to (B, L, D) causally, need no mask (padding on the right changes no earlier position), and stand in the same block
-(`hyenadna.models.hyena.HyenaBlock`). `HyenaConfig.mixers` says which layer has which, `build_mixer` makes it; how each decodes token by token stands in
+All map (B, L, D) to (B, L, D), and stand in the same block (`hyenadna.models.hyena.HyenaBlock`). In a causal model they need no mask: padding on the right
+changes no earlier position. In a bidirectional one they leave masked positions out of all sums. `HyenaConfig.mixers` says which layer has which, `build_mixer` makes it; how each decodes token by token stands in
 `hyenadna.inference.decoding`.
 
 Letters: B batch, L length, D width, H heads, P = D / H channels of a head.
@@ -16,18 +16,24 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from hyenadna.models.config import HyenaConfig
-from hyenadna.models.hyena import HyenaOperator
+from hyenadna.models.hyena import HyenaOperator, blank, smoothed
 from hyenadna.ops.fftconv import fftconv
 from hyenadna.ops.linear import Linear
-from hyenadna.ops.short_conv import short_conv
 
-__all__ = ["CausalAttention", "GatedConvolution", "MultiHeadHyena", "build_mixer", "rotate"]
+__all__ = [
+    "Attention",
+    "CausalAttention",
+    "GatedConvolution",
+    "MultiHeadHyena",
+    "build_mixer",
+    "rotate",
+]
 
 
 def build_mixer(kind: str, config: HyenaConfig) -> nn.Module:
     """Return the mixer of a layer, one of `hyenadna.models.config.MIXERS`."""
     if kind == "attention":
-        return CausalAttention(config)
+        return Attention(config) if config.bidirectional else CausalAttention(config)
     if kind == "conv":
         return GatedConvolution(config)
     return HyenaOperator(config) if config.hyena_head_dim == 1 else MultiHeadHyena(config)
@@ -51,12 +57,13 @@ class MultiHeadHyena(HyenaOperator):
         self.head_dim = config.hyena_head_dim
         self.n_heads = config.d_model // self.head_dim
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, L, D) to (B, L, D)."""
-        k, bias = cast(tuple[torch.Tensor, torch.Tensor], self.filter(x.shape[1]))
-        x0, x1, v = self.heads(self.smooth(self.in_proj(x).transpose(1, 2).contiguous()))
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (B, L, D) to (B, L, D); the mask (B, L), True at real tokens, is for bidirectional models."""
+        ((k, k_back),), bias = self.filters(x.shape[1])
+        projected = self.in_proj(x).transpose(1, 2).contiguous()
+        x0, x1, v = self.heads(blank(self.smooth(blank(projected, mask)), mask))
         w = self.outer(x1, v)
-        y = fftconv(w.flatten(0, 2), k.squeeze(0), bias.squeeze(0)).reshape(w.shape)
+        y = fftconv(w.flatten(0, 2), k, bias.squeeze(0), k_back=k_back).reshape(w.shape)
         return cast(torch.Tensor, self.out_proj(self.read_out(x0, y).transpose(1, 2)))
 
     def heads(self, smooth: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -75,10 +82,10 @@ class MultiHeadHyena(HyenaOperator):
         return (x0[:, :, None] * y).sum(1).flatten(1, 2)
 
 
-class CausalAttention(nn.Module):
-    """Softmax attention to all positions up to one's own, with rotary positions.
+class Attention(nn.Module):
+    """Softmax attention to all real positions, with rotary positions.
 
-    y[t] = Σ_{s ≤ t} softmax_s(q[t] · k[s] / √P) · v[s] in each head, q and k turned by their positions (RoFormer, arXiv 2104.09864), so that
+    y[t] = Σ_s softmax_s(q[t] · k[s] / √P) · v[s] in each head, q and k turned by their positions (RoFormer, arXiv 2104.09864), so that
     their product depends on t − s alone. O(D·L²) time; memory O(D·L) where torch has a fused kernel for the device and dtype.
     """
 
@@ -89,10 +96,10 @@ class CausalAttention(nn.Module):
         self.in_proj = Linear(config.d_model, 3 * config.d_model)
         self.out_proj = Linear(config.d_model, config.d_model)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, L, D) to (B, L, D)."""
-        q, k, v = self.heads(x)
-        return self.join(scaled_dot_product_attention(q, k, v, is_causal=True))
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (B, L, D) to (B, L, D); keys where the mask (B, L) is False are not looked at."""
+        keys = None if mask is None else mask[:, None, None]
+        return self.join(scaled_dot_product_attention(*self.heads(x), attn_mask=keys))
 
     def heads(
         self, x: torch.Tensor, first: int = 0
@@ -105,6 +112,14 @@ class CausalAttention(nn.Module):
     def join(self, y: torch.Tensor) -> torch.Tensor:
         """Project the heads' results (B, H, L, P) back to (B, L, D)."""
         return cast(torch.Tensor, self.out_proj(y.transpose(1, 2).flatten(2)))
+
+
+class CausalAttention(Attention):
+    """Attention to all positions up to one's own: the sums of `Attention` are over s ≤ t, and need no mask."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (B, L, D) to (B, L, D)."""
+        return self.join(scaled_dot_product_attention(*self.heads(x), is_causal=True))
 
 
 def rotate(x: torch.Tensor, base: float, first: int = 0) -> torch.Tensor:
@@ -139,25 +154,24 @@ def rotate(x: torch.Tensor, base: float, first: int = 0) -> torch.Tensor:
 class GatedConvolution(nn.Module):
     """Hyena of order 2 with a short explicit filter in place of the long implicit one, and nothing smoothed before.
 
-    y = x₀ ∘ (c ⊛ (x₁ ∘ v) + bias), c of `conv_kernel_size` taps for each channel. A position sees only as many before it; O(D·L) time
-    and memory.
+    y = x₀ ∘ (c ⊛ (x₁ ∘ v) + bias), c of `conv_kernel_size` taps for each channel. A position sees only as many before it, or in a
+    bidirectional model half of them to either side; O(D·L) time and memory.
     """
 
     def __init__(self, config: HyenaConfig) -> None:
         super().__init__()
         width, taps = config.d_model, config.conv_kernel_size
+        self.ahead = (taps - 1) // 2 if config.bidirectional else 0
         self.in_proj = Linear(width, 3 * width)
         self.conv = nn.Conv1d(width, width, taps, groups=width, padding=taps - 1)
         self.out_proj = Linear(width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, L, D) to (B, L, D)."""
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (B, L, D) to (B, L, D); the mask (B, L), True at real tokens, is for bidirectional models."""
         x0, x1, v = self.in_proj(x).transpose(1, 2).contiguous().chunk(3, dim=1)
-        y = x0 * self.convolve(x1 * v)
+        y = x0 * self.convolve(blank(x1 * v, mask))
         return cast(torch.Tensor, self.out_proj(y.transpose(1, 2)))
 
     def convolve(self, w: torch.Tensor) -> torch.Tensor:
         """Map (B, D, L) through the short convolution."""
-        if type(self.conv) is nn.Conv1d:
-            return short_conv(w, self.conv.weight, self.conv.bias)
-        return cast(torch.Tensor, self.conv(w)[..., : w.shape[-1]])  # an adapter's
+        return smoothed(self.conv, w, self.ahead)

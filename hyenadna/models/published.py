@@ -19,7 +19,7 @@ from hyenadna.models.filter import positional_features
 from hyenadna.tokenizers import CharacterTokenizer
 
 if TYPE_CHECKING:
-    from hyenadna.models.model import HyenaModel
+    from hyenadna.models.language import HyenaModel
 
 # Published name -> our name; {i} a layer, {j} a linear of the filter's MLP (published at the even places of a Sequential).
 _LAYER = "backbone.layers.{i}."
@@ -109,6 +109,10 @@ def to_hf(model: HyenaModel) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             "the -hf layout knows only classifiers that pool the last token of one strand without a bias; this one pools "
             f"{head['pooling']!r} {'with' if head['head_bias'] else 'without'} a bias"
             f"{', of both strands' if head['both_directions'] else ''}"
+        )
+    if config.bidirectional:
+        raise CheckpointError(
+            "the -hf layout knows only causal models; this one is bidirectional; keep it in our own layout"
         )
     if config.mixers != "hyena" or config.hyena_head_dim > 1:
         what = "Hyena heads" if config.mixers == "hyena" else ", ".join(config.layer_mixers)

@@ -13,6 +13,8 @@ from typing import Any
 
 from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaConfig
+from hyenadna.tasks.masked_lm import Masking
+from hyenadna.tasks.objectives import MaskedBases, NextBase, Objective
 from hyenadna.training.checks import require as require
 from hyenadna.training.synthetic_config import GridConfig, SyntheticConfig
 
@@ -59,6 +61,7 @@ class ModelConfig:
     attention_heads: int = 8
     rotary_base: float = 10_000.0
     conv_kernel_size: int = 7
+    bidirectional: bool = False
     embed_dropout: float = 0.1
     resid_dropout: float = 0.0
     layer_norm_eps: float = 1e-5
@@ -215,18 +218,54 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """What is predicted: the next base; PAD, N and the first base of a window are never scored.
+    """What is predicted: the next base, or hidden ones; PAD and N never are.
 
     Parameters
     ----------
+    name
+        ``causal_lm``: the next base, of all but the first of a window, by a causal model. ``masked_lm``: hidden bases from both sides, by a model with
+        ``model.bidirectional=true``; the settings below the next one are for it alone.
     soft_mask_weight
         Weight of soft-masked (lower-case, repeat) bases in the training loss, 0 to 1; validation counts every base as 1.
+    mask_fraction
+        Share of the bases that are hidden, between 0 and 1.
+    mean_span
+        Mean length of a hidden span, bases, ≥ 1; lengths are geometric. 1 hides each base independently.
+    mask_share, random_share
+        Of the hidden bases, those that are read as [MASK] and as a random base; the rest is read as it is. Each 0 to 1, together at most 1.
     """
 
+    name: str = "causal_lm"
     soft_mask_weight: float = 1.0
+    mask_fraction: float = 0.15
+    mean_span: float = 1.0
+    mask_share: float = 0.8
+    random_share: float = 0.1
 
     def __post_init__(self) -> None:
+        names = ("causal_lm", "masked_lm")
+        require("task.name", self.name, self.name in names, f"one of {', '.join(names)} is needed")
         _require_finite("task.soft_mask_weight", self.soft_mask_weight, 0, 1)
+        require("task.mask_fraction", self.mask_fraction, 0 < self.mask_fraction < 1,
+                "a share between 0 and 1 is needed")  # fmt: skip
+        _require_finite("task.mean_span", self.mean_span, 1)
+        for name in ("mask_share", "random_share"):
+            _require_finite(f"task.{name}", getattr(self, name), 0, 1)
+        require("task.random_share", self.random_share, self.mask_share + self.random_share <= 1 + 1e-9,
+                f"with task.mask_share={self.mask_share} it is more than all hidden bases")  # fmt: skip
+        changed = [f for f in dataclasses.fields(Masking) if getattr(self, f.name) != f.default]
+        if self.name == "causal_lm" and changed:
+            raise ConfigError(
+                f"task.{changed[0].name}={getattr(self, changed[0].name)!r} is for task=masked_lm, where bases are hidden; choose that, or leave it out"
+            )
+
+    def objective(self, seed: int) -> Objective:
+        """Return the objective of a run with a seed."""
+        if self.name == "causal_lm":
+            return NextBase(self.soft_mask_weight)
+        names = [f.name for f in dataclasses.fields(Masking)]
+        masking = Masking(**{name: getattr(self, name) for name in names})
+        return MaskedBases(masking, seed, self.soft_mask_weight)
 
 
 @dataclass(kw_only=True)

@@ -221,7 +221,16 @@ def nats_of_rows(
     -------
     tuple
         Σ −log p of each row, nats, and the number of scored bases of all.
+
+    Raises
+    ------
+    ConfigError
+        The model is bidirectional.
     """
+    if model.config.bidirectional:
+        raise ConfigError(
+            "a bidirectional model has no likelihood of a next base; evaluate a causal one"
+        )
     with torch.inference_mode():
         token_ids = torch.from_numpy(ids).to(device)
         log_p = torch.log_softmax(model(token_ids)[:, :-1].float(), dim=-1)

@@ -34,8 +34,8 @@ class ClassifierConfig(ModelConfig):
         Longest input, bases; 0 takes the longest sequence of the task. It is the length on which the filters are laid out, so
         it should be near the length of the data.
     pooling
-        ``attention`` (a learned average), ``mean``, ``last``, or ``positional`` (average, maximum, and a readout of every position, for sequences
-        cut around something); padding never counts.
+        ``attention`` (a learned average), ``mean``, ``last``, ``attention_max`` (that average and the maximum), or ``positional`` (these two and a
+        readout of every position, for sequences cut around something); padding never counts.
     head_dropout
         Dropout of the pooled features, in [0, 1).
     both_directions
@@ -299,7 +299,7 @@ class SuiteConfig:
     dataset
         Data set whose published figures the table shows; empty for none.
     jobs
-        Experiments at a time, ≥ 0; 0 takes 4 on a GPU, which a small model does not fill, and 1 elsewhere.
+        Experiments at a time, ≥ 0; 0 takes 4 on each GPU that is visible, which a small model does not fill, and 1 without.
     """
 
     experiments: list[str] = field(default_factory=list)

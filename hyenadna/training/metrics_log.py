@@ -124,7 +124,9 @@ def truncate_metrics(path: Path, last_step: int) -> None:
         temporary.write_text("".join(f"{line}\n" for line in kept))
 
 
-def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> None:
+def plot_accuracy(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "", unit: str = "accuracy"
+) -> None:
     """Draw accuracy over tokens, training and validation, to a PNG file.
 
     Parameters
@@ -135,13 +137,17 @@ def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str =
         The file, replaced.
     title
         Above the axes.
+    unit
+        Beside them.
     """
     figure, axes = _curves(rows, "accuracy")
     axes.set_ylim(-0.03, 1.03)
-    _finish(figure, axes, path, "accuracy where something is asked", title)
+    _finish(figure, axes, path, unit, title)
 
 
-def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> None:
+def plot_loss(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "", unit: str = "bits per base"
+) -> None:
     """Draw bits per base over tokens, training and validation, to a PNG file.
 
     Parameters
@@ -152,6 +158,8 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
         The file, replaced.
     title
         Above the axes.
+    unit
+        Beside them: which bases the bits are of.
     """
     figure, axes = _curves(rows, "bits_per_base")
     axes.axhline(2.0, color="0.6", linewidth=0.8, linestyle=":", label="uniform over A, C, G, T")
@@ -160,7 +168,7 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
     if settled:
         low, high = min(settled), max([*settled, 2.0])
         axes.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
-    _finish(figure, axes, path, "bits per base", title)
+    _finish(figure, axes, path, unit, title)
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], metric: str) -> tuple[Figure, Axes]:

@@ -18,16 +18,10 @@ from hyenadna.errors import CheckpointError, ConfigError
 from hyenadna.models import HyenaModel
 from hyenadna.training.callbacks import AfterValidation, ProgressReporter, SaveLast, StopInOrder
 from hyenadna.training.config import PretrainConfig, to_plain
-from hyenadna.training.metrics_log import (
-    MetricsLog,
-    read_metrics,
-    truncate_metrics,
-)
-from hyenadna.training.pretrain_data import (
-    absolute_sources,
-)
-from hyenadna.training.pretrain_module import CausalLMModule
-from hyenadna.training.pretrain_parts import build_parts, with_vocabulary
+from hyenadna.training.metrics_log import MetricsLog, read_metrics, truncate_metrics
+from hyenadna.training.pretrain_data import absolute_sources
+from hyenadna.training.pretrain_module import PretrainModule
+from hyenadna.training.pretrain_parts import PretrainParts, build_parts, with_vocabulary
 from hyenadna.training.run_folder import (
     RunFolder,
     create_run_folder,
@@ -67,7 +61,7 @@ class PretrainResult(NamedTuple):
 def pretrain(
     config: PretrainConfig, *, packing_progress: Callable[[int], None] | None = None
 ) -> PretrainResult:
-    """Train a causal language model and write its run folder.
+    """Train a language model, causal or masked, and write its run folder.
 
     Parameters
     ----------
@@ -120,7 +114,7 @@ def _pretrain(
     trainer = build_trainer(
         config.trainer,
         loggers=loggers,
-        callbacks=_callbacks(config, run, stop, module.shown, parts.plot),
+        callbacks=_callbacks(config, run, stop, parts),
         max_steps=config.trainer.max_steps,
         max_epochs=-1,
         val_check_interval=_validate_every(config),
@@ -140,7 +134,7 @@ def _pretrain(
     report: dict[str, Any] = {}
     if trainer.is_global_zero:
         model.save_pretrained(run.model, parts.vocabulary)
-        parts.plot(read_metrics(run.metrics), run.plot, title=run.root.name)
+        _plot(run, parts)
         report = _report(config, module, parts.description, stop.reason, started)
         run.write_report(report)
     trainer.strategy.barrier("pretrain is done")
@@ -191,11 +185,7 @@ def _validate_every(config: PretrainConfig) -> int:
 
 
 def _callbacks(
-    config: PretrainConfig,
-    run: RunFolder,
-    stop: StopInOrder,
-    shown: dict[str, float],
-    plot: Callable[..., None],
+    config: PretrainConfig, run: RunFolder, stop: StopInOrder, parts: PretrainParts
 ) -> list[Callback]:
     every = config.trainer.checkpoint_every or max(1, config.trainer.max_steps // 20)
     callbacks: list[Callback] = []
@@ -211,16 +201,18 @@ def _callbacks(
         )
     )
     if config.trainer.progress:
-        callbacks.append(ProgressReporter(shown, config.trainer.max_steps))
-    callbacks.append(
-        AfterValidation(lambda: plot(read_metrics(run.metrics), run.plot, title=run.root.name))
-    )
+        callbacks.append(ProgressReporter(parts.module.shown, config.trainer.max_steps))
+    callbacks.append(AfterValidation(lambda: _plot(run, parts)))
     return callbacks
+
+
+def _plot(run: RunFolder, parts: PretrainParts) -> None:
+    parts.plot(read_metrics(run.metrics), run.plot, title=run.root.name, unit=parts.module.unit)
 
 
 def _report(
     config: PretrainConfig,
-    module: CausalLMModule,
+    module: PretrainModule,
     data: list[dict[str, Any]],
     stopped: str | None,
     started: float,
@@ -234,6 +226,7 @@ def _report(
         if module.trainer.global_step
         else module.last_validation.get("step"),
         "tokens_per_step": module.plan.tokens_per_step,
+        "unit": module.unit,
         "validation": module.last_validation,
         **({"test": module.last_test} if module.last_test else {}),
         "throughput": {

@@ -10,12 +10,13 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from hyenadna.errors import ConfigError
-from hyenadna.models import HyenaAutoencoder, HyenaForCausalLM, HyenaModel
+from hyenadna.models import HyenaAutoencoder, HyenaForCausalLM, HyenaForMaskedLM, HyenaModel
+from hyenadna.models.checkpoint import read_model_folder
 from hyenadna.tokenizers import CharacterTokenizer, SymbolTokenizer, Vocabulary
 from hyenadna.training.config import ModelConfig, PretrainConfig
 from hyenadna.training.metrics_log import PRETRAIN_COLUMNS, plot_accuracy, plot_loss
 from hyenadna.training.pretrain_data import PretrainData, open_genomes
-from hyenadna.training.pretrain_module import CausalLMModule
+from hyenadna.training.pretrain_module import PretrainModule
 from hyenadna.training.schedules import LengthPlan
 from hyenadna.training.synthetic_data import SyntheticData, task_of
 from hyenadna.training.synthetic_module import SYNTHETIC_COLUMNS, SyntheticModule
@@ -26,7 +27,7 @@ __all__ = ["PretrainParts", "build_language_model", "build_parts", "with_vocabul
 class PretrainParts(NamedTuple):
     """What a kind of data brings into a run."""
 
-    module: CausalLMModule
+    module: PretrainModule
     data: LightningDataModule
     vocabulary: Vocabulary
     description: list[dict[str, Any]]
@@ -73,23 +74,30 @@ def _genome_parts(
     packing_progress: Callable[[int], None] | None,
 ) -> PretrainParts:
     tokenizer = CharacterTokenizer()
-    model = build_language_model(config.model, seed=config.seed, load=not config.resume)
+    model = build_language_model(
+        config.model, seed=config.seed, task=config.task.name, load=not config.resume
+    )
     if model.config.vocab_size < tokenizer.vocab_size:
         raise ConfigError(
             f"model.vocab_size={model.config.vocab_size} is too small: nucleotides have {tokenizer.vocab_size} token ids"
         )
     _check_length(config, model)
     genomes = open_genomes(config.data, progress=packing_progress)
+    module = PretrainModule(model, config, plan)
     data = PretrainData(
         genomes, config.data, plan, tokenizer=tokenizer, seed=config.seed, start_step=start_step,
         max_steps=config.trainer.max_steps, num_workers=config.trainer.num_workers,
-        soft_mask=config.task.soft_mask_weight != 1.0,
+        soft_mask=config.task.soft_mask_weight != 1.0, tile_overlap=module.objective.tile_overlap,
     )  # fmt: skip
     described = [genome.describe() for genome in genomes]
-    return PretrainParts(CausalLMModule(model, config, plan), data, tokenizer, described)
+    return PretrainParts(module, data, tokenizer, described)
 
 
 def _synthetic_parts(config: PretrainConfig, plan: LengthPlan, start_step: int) -> PretrainParts:
+    if config.task.name != "causal_lm" or config.model.bidirectional:
+        raise ConfigError(
+            "data.kind=synthetic asks a causal model by an objective of its own; leave task and model.bidirectional out"
+        )
     task = task_of(config.data)
     model: HyenaModel
     if task.compresses:
@@ -126,7 +134,9 @@ def with_vocabulary(config: PretrainConfig) -> ModelConfig:
     return dataclasses.replace(config.model, vocab_size=task_of(config.data).vocab_size)
 
 
-def build_language_model(config: ModelConfig, *, seed: int, load: bool = True) -> HyenaForCausalLM:
+def build_language_model(
+    config: ModelConfig, *, seed: int, task: str = "causal_lm", load: bool = True
+) -> HyenaForCausalLM | HyenaForMaskedLM:
     """Return the model of a run: random weights, or pretrained ones.
 
     Parameters
@@ -135,34 +145,50 @@ def build_language_model(config: ModelConfig, *, seed: int, load: bool = True) -
         Shape, and where to start from.
     seed
         Of random weights; the global generator is left as it was.
+    task
+        ``causal_lm`` or ``masked_lm``, which a causal or a bidirectional model is for.
     load
         Read `config.pretrained`; off where a checkpoint is going to replace the weights anyway.
 
     Raises
     ------
     ConfigError, CheckpointError
-        The shape is impossible, or the pretrained model cannot be read.
+        The shape is impossible or not for this task, or the pretrained model cannot be read.
     """
+    kind = HyenaForMaskedLM if task == "masked_lm" else HyenaForCausalLM
     if config.pretrained and load:
-        loaded = HyenaForCausalLM.from_pretrained(
-            config.pretrained, max_seq_len=config.extend_max_seq_len
-        )
+        found = read_model_folder(config.pretrained, max_seq_len=config.extend_max_seq_len)
+        _require_suited(found.config.bidirectional, task, f"model.pretrained={config.pretrained}")
+        loaded = kind.of_folder(found)
         shape = dataclasses.replace(
             loaded.config,
             embed_dropout=config.embed_dropout,
             resid_dropout=config.resid_dropout,
             activation_checkpointing=config.activation_checkpointing,
         )
-        model = HyenaForCausalLM(shape)
+        model = kind(shape)
         model.load_state_dict(loaded.state_dict())
         return model.train()
     if config.extend_max_seq_len is not None and not config.pretrained:
         raise ConfigError(
             "model.extend_max_seq_len needs model.pretrained; set model.max_seq_len instead"
         )
+    _require_suited(config.bidirectional, task, "the model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return HyenaForCausalLM(config.hyena_config()).train()
+        return kind(config.hyena_config()).train()
+
+
+def _require_suited(bidirectional: bool, task: str, what: str) -> None:
+    if bidirectional and task == "causal_lm":
+        raise ConfigError(
+            f"{what} is bidirectional and would see the base that task=causal_lm asks for; set task=masked_lm, or take a causal model"
+        )
+    if not bidirectional and task == "masked_lm":
+        raise ConfigError(
+            f"{what} is causal, and task=masked_lm is for models that see both sides; set model.bidirectional=true (from random weights or a masked "
+            "language model's), or task=causal_lm"
+        )
 
 
 def _build_autoencoder(config: ModelConfig, *, seed: int) -> HyenaAutoencoder:

@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import conv1d, embedding, gelu, layer_norm, linear
 
 from hyenadna.errors import ConfigError
-from hyenadna.models import HyenaConfig, HyenaForCausalLM
+from hyenadna.models import HyenaConfig, HyenaForCausalLM, HyenaForMaskedLM, language_model
 from hyenadna.models.filter import ImplicitFilter
 from hyenadna.models.hyena import HyenaBlock, HyenaOperator
 from hyenadna.tasks.causal_lm import next_base_loss
@@ -32,7 +32,8 @@ PARTS = ("forward", "forward_backward", "step")
 # Relative L2 errors of the logits, and of all gradients together, against the reference in float32.
 TOLERANCES = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (3e-2, 6e-2)}
 
-Logits = Callable[[HyenaForCausalLM, torch.Tensor], torch.Tensor]
+LanguageModel = HyenaForCausalLM | HyenaForMaskedLM
+Logits = Callable[[LanguageModel, torch.Tensor], torch.Tensor]
 
 
 class StepShape(NamedTuple):
@@ -55,7 +56,7 @@ class StepTiming(NamedTuple):
         return 1e3 * shape.B * shape.L / self.milliseconds[part]
 
 
-def reference_logits(model: HyenaForCausalLM, token_ids: torch.Tensor) -> torch.Tensor:
+def reference_logits(model: LanguageModel, token_ids: torch.Tensor) -> torch.Tensor:
     """Compute the logits (B, L, V) of a model of order 2, without dropout, by the published code's operations.
 
     Raises
@@ -64,9 +65,10 @@ def reference_logits(model: HyenaForCausalLM, token_ids: torch.Tensor) -> torch.
         The model has other mixers, which the published code has not.
     """
     backbone, config = model.backbone, model.config
-    if config.mixers != "hyena" or config.hyena_head_dim > 1 or config.hyena_order != 2:
+    plain = config.mixers == "hyena" and config.hyena_head_dim == 1 and config.hyena_order == 2
+    if not plain or config.bidirectional:
         raise ConfigError(
-            "the published code's arithmetic is that of plain Hyena layers of order 2"
+            "the published code's arithmetic is that of plain, causal Hyena layers of order 2"
         )
     x = embedding(token_ids.long(), backbone.embedding.weight)
     for layer in backbone.layers:
@@ -111,17 +113,17 @@ def _reference_filter(module: ImplicitFilter, length: int) -> torch.Tensor:
         return (linear(h, out.weight) * window).T
 
 
-def own_logits(model: HyenaForCausalLM, token_ids: torch.Tensor) -> torch.Tensor:
+def own_logits(model: LanguageModel, token_ids: torch.Tensor) -> torch.Tensor:
     """Compute the logits as the package does."""
     return cast(torch.Tensor, model(token_ids))
 
 
-def draw(shape: StepShape, device: torch.device) -> tuple[HyenaForCausalLM, torch.Tensor]:
+def draw(shape: StepShape, device: torch.device) -> tuple[LanguageModel, torch.Tensor]:
     """Make a model with random weights, without dropout, and random bases (B, L)."""
     torch.manual_seed(0)
     changes = {"embed_dropout": 0.0, "resid_dropout": 0.0, "activation_checkpointing": shape.checkpointing}  # fmt: skip
     config = HyenaConfig.from_dict(shape.model.to_dict() | changes)
-    model = HyenaForCausalLM(config).to(device)
+    model = language_model(config).to(device)
     return model, torch.randint(7, 11, (shape.B, shape.L), device=device)
 
 
@@ -145,7 +147,7 @@ def check_step(
 
 
 def _gradients(
-    logits: Logits, model: HyenaForCausalLM, ids: torch.Tensor, dtype: torch.dtype
+    logits: Logits, model: LanguageModel, ids: torch.Tensor, dtype: torch.dtype
 ) -> list[torch.Tensor]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     with _precision(dtype, ids.device):

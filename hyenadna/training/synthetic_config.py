@@ -71,7 +71,7 @@ class GridConfig:
     axis
         What the names of rows are; a plot is drawn over it where it is given.
     jobs
-        Runs at a time, ≥ 0; 0 takes 4 on a GPU and 1 elsewhere.
+        Runs at a time, ≥ 0; 0 takes 4 for each visible GPU, and 1 elsewhere.
     """
 
     rows: dict[str, list[str]] = field(default_factory=dict)

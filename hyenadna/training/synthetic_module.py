@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from hyenadna.data.synthetics import IGNORED, SyntheticTask
 from hyenadna.models import HyenaModel
 from hyenadna.training.config import PretrainConfig
-from hyenadna.training.pretrain_module import CausalLMModule
+from hyenadna.training.pretrain_module import PretrainModule
 from hyenadna.training.schedules import LengthPlan
 from hyenadna.training.synthetic_data import SyntheticBatch
 
@@ -22,7 +22,7 @@ SYNTHETIC_COLUMNS = (
 )  # fmt: skip
 
 
-class SyntheticModule(CausalLMModule):
+class SyntheticModule(PretrainModule):
     """A model of a synthetic task in training.
 
     Parameters
@@ -30,13 +30,13 @@ class SyntheticModule(CausalLMModule):
     model
         Maps token ids to the logits of answers.
     config, plan
-        As in `CausalLMModule`.
+        As in `PretrainModule`.
     task
         Says how much a row asks.
     """
 
     n_sums = 3
-    headline = ("accuracy", "accuracy")
+    metric = "accuracy"
 
     def __init__(
         self, model: HyenaModel, config: PretrainConfig, plan: LengthPlan, task: SyntheticTask
@@ -44,6 +44,11 @@ class SyntheticModule(CausalLMModule):
         super().__init__(model, config, plan)
         self.task = task
         self._test_sums: list[torch.Tensor] = []
+
+    @property
+    def unit(self) -> str:
+        """Of the metric: accuracy is its own."""
+        return "accuracy"
 
     def prepare(self, batch: SyntheticBatch) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """Return the rows of a batch, and how many positions ask."""

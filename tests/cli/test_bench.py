@@ -244,7 +244,8 @@ def test_step_in_bfloat16_without_the_reference(capsys) -> None:
 
 def test_step_gives_a_wrong_model_no_speed(capsys, monkeypatch) -> None:
     monkeypatch.setattr(
-        "hyenadna.models.hyena.short_conv", lambda x, w, b: short_conv(x, w.flip(-1), b)
+        "hyenadna.models.hyena.short_conv",
+        lambda x, w, b, ahead: short_conv(x, w.flip(-1), b, ahead=ahead),
     )
     monkeypatch.setattr(
         "hyenadna.training.step_benchmark.measure_step", lambda *_, **__: pytest.fail("was timed")

@@ -94,7 +94,12 @@ def _differentiable(operator: HyenaOperator, x: torch.Tensor) -> torch.Tensor:
 
 
 def _circular(
-    x0: torch.Tensor, x1: torch.Tensor, v: torch.Tensor, k: torch.Tensor, bias: torch.Tensor
+    x0: torch.Tensor,
+    x1: torch.Tensor,
+    v: torch.Tensor,
+    k: torch.Tensor,
+    bias: torch.Tensor,
+    k_back: None = None,
 ) -> torch.Tensor:
     w = x1 * v
     n = w.shape[-1]
@@ -102,7 +107,12 @@ def _circular(
 
 
 def _one_late(
-    x0: torch.Tensor, x1: torch.Tensor, v: torch.Tensor, k: torch.Tensor, bias: torch.Tensor
+    x0: torch.Tensor,
+    x1: torch.Tensor,
+    v: torch.Tensor,
+    k: torch.Tensor,
+    bias: torch.Tensor,
+    k_back: None = None,
 ) -> torch.Tensor:
     return (x0.double() * fftconv_direct(x1 * v, torch.roll(k, 1, dims=-1), bias)).float()
 

@@ -362,3 +362,28 @@ class TestTorch:
     def test_auto_stays_with_torch_under_the_interpreter(self) -> None:
         assert resolve_backend("auto", CPU) == "torch"
         assert resolve_backend("triton", CPU) == "triton"
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+    @pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
+    def test_two_sides_equal_the_direct_sum(self, gated: bool, dtype: torch.dtype) -> None:
+        inputs, dy = _draw(100, dtype)
+        tensors = inputs if gated else inputs[2:]
+        k_back = torch.randn_like(tensors[-2])
+
+        def run(*leaves: torch.Tensor) -> torch.Tensor:
+            *rest, back = leaves
+            op = gated_fftconv if gated else fftconv
+            return op(*rest, k_back=back, backend="triton")
+
+        def direct(*leaves: torch.Tensor) -> torch.Tensor:
+            *gates, v, k, bias, back = leaves
+            y = fftconv_direct(gates[1] * v if gates else v, k, bias, back)
+            return gates[0] * y if gates else y
+
+        found, expected = [], []
+        for function, names, kind in ((run, found, None), (direct, expected, torch.float64)):
+            leaves = [t.detach().to(kind or t.dtype).requires_grad_() for t in (*tensors, k_back)]
+            y = function(*leaves)
+            names += [y.detach(), *torch.autograd.grad(y, leaves, dy.to(y.dtype))]
+        for mine, theirs in zip(found, expected, strict=True):
+            assert relative_error(mine, theirs) < 2 * max(TOLERANCES[dtype].values())

@@ -305,6 +305,23 @@ def test_two_streams_do_not_disturb_each_other(length: int) -> None:
         _same(one, expected[which])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("length", [600, 1023, 4097, 40_000])
+def test_two_sides_on_triton_equal_those_in_float64(length: int, dtype: torch.dtype) -> None:
+    (x0, x1, v, k, bias), dy = _draw(length, dtype)
+    k_back = torch.randn_like(k)
+
+    def run(leaves: list[torch.Tensor], backend: str) -> list[torch.Tensor]:
+        y = gated_fftconv(*leaves[:5], k_back=leaves[5], backend=backend)
+        return [y.detach(), *torch.autograd.grad(y, leaves, dy.to(y.dtype))]
+
+    tensors = (x0, x1, v, k, bias, k_back)
+    found = run([t.detach().requires_grad_() for t in tensors], "triton")
+    expected = run([t.detach().double().requires_grad_() for t in tensors], "torch")
+    for mine, theirs in zip(found, expected, strict=True):
+        assert relative_error(mine, theirs) < 6e-3  # two results, each rounded, and their sum
+
+
 @pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
 @pytest.mark.parametrize("length", [1024, 9001])
 def test_compiled_equals_eager(length: int, gated: bool) -> None:

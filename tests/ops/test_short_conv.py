@@ -10,9 +10,11 @@ from hyenadna.ops.short_conv import short_conv
 from hyenadna.testing import assert_close
 
 
-def _sum_over_taps(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+def _sum_over_taps(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, ahead: int = 0
+) -> torch.Tensor:
     taps = weight.shape[-1]
-    padded = nn.functional.pad(x, (taps - 1, 0))
+    padded = nn.functional.pad(x, (taps - 1 - ahead, ahead))
     terms = [weight[:, 0, j, None] * padded[..., j : j + x.shape[-1]] for j in range(taps)]
     return torch.stack(terms).sum(0) + bias[:, None]
 
@@ -37,6 +39,18 @@ def test_values_and_gradients_are_those_of_the_sum(length: int, taps: int) -> No
         assert_close(mine, theirs, tolerance=1e-12)
     with torch.no_grad():
         assert_close(short_conv(*inputs), expected, tolerance=1e-12)
+
+
+@pytest.mark.parametrize(("taps", "ahead"), [(2, 1), (3, 1), (4, 1), (7, 3), (7, 6)])
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 64])
+def test_what_is_ahead_is_seen_as_far_as_asked(length: int, taps: int, ahead: int) -> None:
+    inputs = _draw(length, taps)
+    y, expected = short_conv(*inputs, ahead=ahead), _sum_over_taps(*inputs, ahead)
+    assert_close(y, expected, tolerance=1e-12)
+    dy = torch.randn_like(y)
+    found = torch.autograd.grad(y, inputs, dy)
+    for mine, theirs in zip(found, torch.autograd.grad(expected, inputs, dy), strict=True):
+        assert_close(mine, theirs, tolerance=1e-12)
 
 
 def test_it_has_no_need_of_a_bias() -> None:

@@ -1,4 +1,4 @@
-"""The long causal convolution, plain and gated; README.md beside this file derives it.
+"""The long convolution, causal or two-sided, plain and gated; README.md beside this file derives it.
 
 One entry point for every device: `backend="auto"` takes the fastest that is usable here, a named backend is used or
 refused, never replaced.
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Backend = Literal["auto", "torch", "triton"]
-_SHORTEST = 512
+_SHORTEST = 64
 
 
 def resolve_backend(
@@ -42,8 +42,8 @@ def resolve_backend(
 ) -> str:
     """Return the name of the backend that runs, ``"triton"`` or ``"torch"``.
 
-    ``"auto"`` is Triton on NVIDIA GPUs from Ampere on, for bfloat16 and float16 of 512 to 4,194,304 positions, and torch elsewhere: for
-    float32 it is as fast or faster, and below 512 positions there is little to win. Under Triton's interpreter it stays torch.
+    ``"auto"`` is Triton on NVIDIA GPUs from Ampere on, for bfloat16 and float16 of 64 to 4,194,304 positions, and torch elsewhere: for
+    float32 it is as fast or faster, and below 64 positions there is little to win. Under Triton's interpreter it stays torch.
 
     Raises
     ------
@@ -75,11 +75,17 @@ def explain_backend(device: torch.device) -> str:
 
 
 def fftconv(
-    u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, *, backend: str = "auto"
+    u: torch.Tensor,
+    k: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    k_back: torch.Tensor | None = None,
+    backend: str = "auto",
 ) -> torch.Tensor:
-    """Convolve each channel causally with its own long filter, and add a skip term.
+    """Convolve each channel with its own long filter, causally or to both sides, and add a skip term.
 
-    y[b, d, t] = Σ_{s ≤ t} k[d, t−s] · u[b, d, s] + bias[d] · u[b, d, t]   (Hyena, arXiv 2302.10866, §3.1)
+    y[b, d, t] = Σ_{s ≤ t} k[d, t−s] · u[b, d, s] + bias[d] · u[b, d, t]   (Hyena, arXiv 2302.10866, §3.1), and with `k_back` also
+    + Σ_{s ≥ t} k_back[d, s−t] · u[b, d, s].
 
     Parameters
     ----------
@@ -89,6 +95,9 @@ def fftconv(
         Filters, shape (D, L), float32 (float64 with float64 signals).
     bias
         Skip weights, shape (D,).
+    k_back
+        Filters of the other side, as `k`: entry j weighs what stands j positions ahead. Entry 0 adds to k[0], so that exchanging `k` and
+        `k_back` is the same as turning the signal round. None is causal.
     backend
         ``"auto"``, ``"torch"`` or ``"triton"``; see `resolve_backend`.
 
@@ -97,7 +106,8 @@ def fftconv(
     torch.Tensor
         Shape (B, D, L), dtype of `u`. In torch, arithmetic is float32 (float64 for float64 signals) whatever the dtype of `u`, with three
         complex temporaries of the signal's shape. In Triton, float32 signals have float32 accuracy, half-precision ones are transformed
-        with float16 operands and float32 sums (relative L2 error below 1e-3 before the output is rounded). O(B·D·L·log L) time.
+        with float16 operands and float32 sums (relative L2 error below 1e-3 before the output is rounded). O(B·D·L·log L) time. Two sides cost one more
+        transform of filters in torch, and a second convolution in Triton.
 
     Raises
     ------
@@ -106,10 +116,10 @@ def fftconv(
     BackendUnavailableError
         The named backend cannot run here.
     """
-    _check_shapes(u, k, bias)
+    _check_shapes(u, k, bias, k_back)
     if _choose(backend, u, k) == "triton":
-        return _on_triton(None, None, u, k, bias)
-    return fftconv_reference(u, k, bias)
+        return _on_triton(None, None, u, k, bias, k_back)
+    return fftconv_reference(u, k, bias, k_back)
 
 
 def gated_fftconv(
@@ -119,6 +129,7 @@ def gated_fftconv(
     k: torch.Tensor,
     bias: torch.Tensor,
     *,
+    k_back: torch.Tensor | None = None,
     backend: str = "auto",
 ) -> torch.Tensor:
     """Gate, convolve, gate: y = x0 ∘ (k ⊛ (x1 ∘ v) + bias · (x1 ∘ v)), the order-2 Hyena recurrence.
@@ -131,7 +142,7 @@ def gated_fftconv(
         Filters, shape (D, L), float32.
     bias
         Skip weights, shape (D,).
-    backend
+    k_back, backend
         As for `fftconv`.
 
     Returns
@@ -151,10 +162,10 @@ def gated_fftconv(
             f"x0, x1 and v have the shapes {tuple(x0.shape)}, {tuple(x1.shape)} and {tuple(v.shape)}; "
             "one shape (B, D, L) is needed"
         )
-    _check_shapes(v, k, bias)
+    _check_shapes(v, k, bias, k_back)
     if _choose(backend, v, k) == "triton":
-        return _on_triton(x0.to(v.dtype), x1.to(v.dtype), v, k, bias)
-    return gated_fftconv_reference(x0, x1, v, k, bias)
+        return _on_triton(x0.to(v.dtype), x1.to(v.dtype), v, k, bias, k_back)
+    return gated_fftconv_reference(x0, x1, v, k, bias, k_back)
 
 
 def _choose(backend: str, v: torch.Tensor, k: torch.Tensor) -> str:
@@ -168,20 +179,29 @@ def _on_triton(
     v: torch.Tensor,
     k: torch.Tensor,
     bias: torch.Tensor,
+    k_back: torch.Tensor | None,
 ) -> torch.Tensor:
     y: torch.Tensor = triton_fftconv(x0, x1, v, k.float().contiguous(), bias.float().contiguous())
-    return y
+    if k_back is None:
+        return y
+    turned = (None if x is None else x.flip(-1) for x in (x0, x1, v))
+    no_skip = torch.zeros_like(bias, dtype=torch.float32)
+    other: torch.Tensor = triton_fftconv(*turned, k_back.float().contiguous(), no_skip)
+    return y + other.flip(-1)
 
 
-def _check_shapes(u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> None:
+def _check_shapes(
+    u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, k_back: torch.Tensor | None
+) -> None:
     if u.dim() != 3 or u.shape[-1] == 0:
         raise ValueError(
             f"the signal has the shape {tuple(u.shape)}; (B, D, L) with L ≥ 1 is needed"
         )
-    if tuple(k.shape) != tuple(u.shape[1:]):
-        raise ValueError(
-            f"the filter has the shape {tuple(k.shape)}; (D, L) = {tuple(u.shape[1:])} is needed"
-        )
+    for filters in (k,) if k_back is None else (k, k_back):
+        if tuple(filters.shape) != tuple(u.shape[1:]):
+            raise ValueError(
+                f"the filter has the shape {tuple(filters.shape)}; (D, L) = {tuple(u.shape[1:])} is needed"
+            )
     if tuple(bias.shape) != (u.shape[1],):
         raise ValueError(
             f"the bias has the shape {tuple(bias.shape)}; (D,) = ({u.shape[1]},) is needed"

@@ -47,14 +47,18 @@ def _ring(n: int, length: int, device: torch.device, dtype: torch.dtype) -> torc
         return torch.polar(torch.ones_like(angle), angle).to(device=device, dtype=dtype)
 
 
-def _causal_convolution(w: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """Return k ⊛ w for real w (B, D, L) and k (D, L) of one dtype."""
+def _convolution(w: torch.Tensor, k: torch.Tensor, k_back: torch.Tensor | None) -> torch.Tensor:
+    """Return k ⊛ w, two-sided where there is a k_back, for real w (B, D, L) and filters (D, L) of one dtype."""
     length = w.shape[-1]
     n = fft_length(length)
     theta = _ring(
         n, length, w.device, torch.complex128 if w.dtype == torch.float64 else torch.complex64
     )
-    spectrum = torch.fft.fft(w * theta, n=n) * torch.fft.fft(k * theta, n=n)
+    of_filter = torch.fft.fft(k * theta, n=n)
+    if k_back is not None:
+        # k_back[j]·θ^−j belongs at place −j, which is where conjugation puts the conjugate of k_back[j]·θ^j.
+        of_filter = of_filter + torch.fft.fft(k_back * theta, n=n).conj_physical()
+    spectrum = torch.fft.fft(w * theta, n=n) * of_filter
     tail: torch.Tensor = torch.fft.ifft(spectrum)[..., :length] * theta.conj_physical()
     return tail.real
 
@@ -63,27 +67,41 @@ def _working_dtype(*tensors: torch.Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def fftconv_reference(u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+def fftconv_reference(
+    u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, k_back: torch.Tensor | None = None
+) -> torch.Tensor:
     """Compute `hyenadna.ops.fftconv.fftconv` in plain torch; differentiable, any device."""
     dtype = _working_dtype(u, k)
     with no_autocast(u.device):
         w = u.to(dtype)
-        y = _causal_convolution(w, k.to(dtype)) + bias.to(dtype)[:, None] * w
+        y = _convolution(w, k.to(dtype), _cast(k_back, dtype)) + bias.to(dtype)[:, None] * w
     return y.to(u.dtype)
 
 
 def gated_fftconv_reference(
-    x0: torch.Tensor, x1: torch.Tensor, v: torch.Tensor, k: torch.Tensor, bias: torch.Tensor
+    x0: torch.Tensor,
+    x1: torch.Tensor,
+    v: torch.Tensor,
+    k: torch.Tensor,
+    bias: torch.Tensor,
+    k_back: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute `hyenadna.ops.fftconv.gated_fftconv` in plain torch; the gates are applied before any rounding."""
     dtype = _working_dtype(v, k)
     with no_autocast(v.device):
         w = x1.to(dtype) * v.to(dtype)
-        y = x0.to(dtype) * (_causal_convolution(w, k.to(dtype)) + bias.to(dtype)[:, None] * w)
+        y = _convolution(w, k.to(dtype), _cast(k_back, dtype)) + bias.to(dtype)[:, None] * w
+        y = x0.to(dtype) * y
     return y.to(v.dtype)
 
 
-def fftconv_direct(u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+def _cast(k_back: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if k_back is None else k_back.to(dtype)
+
+
+def fftconv_direct(
+    u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, k_back: torch.Tensor | None = None
+) -> torch.Tensor:
     """Compute the convolution as the O(L²) float64 sum; the oracle of the tests, for L up to a few thousand.
 
     Parameters and shapes are those of `hyenadna.ops.fftconv.fftconv`; the result is float64.
@@ -92,7 +110,12 @@ def fftconv_direct(u: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> torc
     length = w.shape[-1]
     lag = torch.arange(length, device=w.device)
     lag = lag[:, None] - lag[None, :]
-    y = torch.stack(
-        [torch.where(lag >= 0, k[d][lag.clamp(min=0)], 0.0) @ w[:, d].T for d in range(w.shape[1])]
-    )
+
+    def matrix(d: int) -> torch.Tensor:
+        ahead = torch.where(lag >= 0, k[d][lag.clamp(min=0)], 0.0)
+        if k_back is None:
+            return ahead
+        return ahead + torch.where(lag <= 0, k_back[d].double()[(-lag).clamp(min=0)], 0.0)
+
+    y = torch.stack([matrix(d) @ w[:, d].T for d in range(w.shape[1])])
     return y.permute(2, 0, 1) + bias.double()[:, None] * w
