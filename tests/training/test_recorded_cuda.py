@@ -65,7 +65,7 @@ def test_replay_equals_eager_bit_for_bit_and_adds_up(dropout: float) -> None:
 
 def test_a_masked_pass_is_replayed_bit_for_bit() -> None:
     torch.manual_seed(0)
-    config = HyenaConfig(d_model=64, n_layers=2, max_seq_len=1026, embed_dropout=0.0, bidirectional=True, mixers=("hyena", "attention"))  # fmt: skip
+    config = HyenaConfig(d_model=64, n_layers=2, max_seq_len=1026, embed_dropout=0.0, bidirectional=True)  # fmt: skip
     model = HyenaForMaskedLM(config).cuda().train()
     objective = MaskedBases(Masking(mean_span=3.0), seed=1)
 
