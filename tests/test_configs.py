@@ -13,17 +13,21 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from hyenadna.cli.schema import register_schema, to_dataclass
+from hyenadna.data.synthetics import TASKS
 from hyenadna.errors import ConfigError
 from hyenadna.models import NAMED_SIZES, HyenaConfig, HyenaForCausalLM
 from hyenadna.resources import config_dir, weights_dir
 from hyenadna.training.config import PretrainConfig, TaskConfig, to_plain
-from hyenadna.training.pretrain import build_language_model
 from hyenadna.training.pretrain_data import open_genomes
+from hyenadna.training.pretrain_parts import build_language_model, with_vocabulary
 from hyenadna.training.schedules import LengthPlan
+from hyenadna.training.synthetic_data import task_of
 
 CONFIGS = config_dir()
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = [p.stem for p in (CONFIGS / "experiment").glob("*.yaml") if "finetune" not in p.stem]
+SYNTHETICS = [f"synthetics/{p.stem}" for p in (CONFIGS / "experiment/synthetics").glob("*.yaml")]
+TASK_DATA = [p.stem for p in (CONFIGS / "data/synthetics").glob("*.yaml")]
 OPTIONS = [
     f"{p.parent.name}={p.stem}" for p in FILES
     if p.parent.parent == CONFIGS and p.parent.name in (
@@ -104,6 +108,27 @@ def test_every_experiment_builds_its_model_and_plan(name: str) -> None:
         config.data.seq_len, config.data.global_batch_size, config.trainer.max_steps, config.length_warmup
     )  # fmt: skip
     assert plan.at(config.trainer.max_steps - 1).seq_len == config.data.seq_len
+
+
+@pytest.mark.parametrize("name", SYNTHETICS)
+def test_every_synthetic_experiment_builds_its_model_and_task(name: str) -> None:
+    config = composed(f"experiment={name}")
+    if config.grid.rows:
+        return  # runs of a grid: tests/cli/test_pretrain_grid.py
+    task = task_of(config.data)
+    with torch.device("meta"):
+        model = HyenaForCausalLM(with_vocabulary(config).hyena_config())
+    assert model.config.vocab_size == task.vocab_size
+    assert task.seq_len <= model.config.max_seq_len
+
+
+@pytest.mark.parametrize("name", TASK_DATA)
+def test_every_synthetic_task_has_its_data_under_a_name(name: str) -> None:
+    data = composed("experiment=synthetics/mad_protocol", f"data=synthetics/{name}").data
+    assert data.synthetic.task == name
+    defaults = dataclasses.replace(task_of(data))
+    assert type(defaults)(seq_len=data.seq_len) == defaults
+    assert set(TASK_DATA) == set(TASKS)
 
 
 _REPORTS = {

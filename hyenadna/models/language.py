@@ -19,7 +19,7 @@ from hyenadna.models.checkpoint import ModelFolder, read_model_folder, write_mod
 from hyenadna.models.config import HyenaConfig
 from hyenadna.models.equivariant import build_readout
 from hyenadna.models.filter import ImplicitFilter
-from hyenadna.tokenizers import Tokenizer
+from hyenadna.tokenizers import Vocabulary
 
 Model = TypeVar("Model", bound="HyenaLanguageModel")
 
@@ -46,7 +46,7 @@ class HyenaModel(nn.Module):
         """Return what ``config.json`` needs to rebuild the head."""
         return {}
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
+    def save_pretrained(self, folder: str | Path, tokenizer: Vocabulary | None = None) -> None:
         """Write config.json, model.safetensors and the tokenizer's file into a folder, atomically.
 
         Parameters
@@ -131,6 +131,7 @@ class HyenaLanguageModel(HyenaModel):
     @classmethod
     def of_folder(cls: type[Model], found: ModelFolder) -> Model:
         """Build the model that has been read from a folder; errors are those of `from_pretrained`."""
+        refuse_autoencoder(found)
         if found.head is not None:
             raise CheckpointError(
                 f"{found.source} holds a sequence classifier, not a language model; give one (embed and evaluate take "
@@ -166,20 +167,25 @@ class HyenaForCausalLM(HyenaLanguageModel):
 
     bidirectional = False
 
-    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, token_ids: torch.Tensor, at: torch.Tensor | None = None) -> torch.Tensor:
         """Return the logits of the next token.
 
         Parameters
         ----------
         token_ids
             Any integer dtype, shape (B, L), padded on the right.
+        at
+            int64, shape (B, n), 0…L − 1: the positions whose logits are wanted, which saves those of a large vocabulary elsewhere; None wants all.
 
         Returns
         -------
         torch.Tensor
-            Shape (B, L, V), V the padded vocabulary (16); column v at position t scores token v at t + 1.
+            Shape (B, L, V), V the padded vocabulary (16); column v at position t scores token v at t + 1. (B, n, V) with `at`.
         """
-        return cast(torch.Tensor, self.lm_head(self.backbone(token_ids)))
+        hidden = self.backbone(token_ids)
+        if at is not None:
+            hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
+        return cast(torch.Tensor, self.lm_head(hidden))
 
 
 class HyenaForMaskedLM(HyenaLanguageModel):
@@ -216,6 +222,14 @@ class HyenaForMaskedLM(HyenaLanguageModel):
             Of an equivariant model, those of the reverse complement are the same in reverse order, with the columns of complements exchanged.
         """
         return cast(torch.Tensor, self.lm_head(self.backbone(token_ids, mask)))
+
+
+def refuse_autoencoder(found: ModelFolder) -> None:
+    """Raise `CheckpointError` where a folder holds the autoencoder of a synthetic task."""
+    if found.head is not None and found.head.get("kind") == "autoencoder":
+        raise CheckpointError(
+            f"{found.source} holds the autoencoder of a synthetic task; load it in Python with HyenaAutoencoder.from_pretrained"
+        )
 
 
 def language_model(config: HyenaConfig) -> HyenaForCausalLM | HyenaForMaskedLM:

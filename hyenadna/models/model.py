@@ -18,7 +18,12 @@ from hyenadna.models.checkpoint import ModelFolder, read_model_folder
 from hyenadna.models.config import HyenaConfig
 from hyenadna.models.equivariant import exchanged
 from hyenadna.models.heads import ClassificationHead, Pooling, check_mask
-from hyenadna.models.language import HyenaForCausalLM, HyenaForMaskedLM, HyenaModel
+from hyenadna.models.language import (
+    HyenaForCausalLM,
+    HyenaForMaskedLM,
+    HyenaModel,
+    refuse_autoencoder,
+)
 from hyenadna.models.strands import complement_table, mirrored, reverse_complement_padded
 from hyenadna.tokenizers import CharacterTokenizer
 
@@ -224,6 +229,7 @@ class HyenaForSequenceClassification(HyenaModel):
         n_positions: int = 0,
         both_directions: bool = False,
     ) -> HyenaForSequenceClassification:
+        refuse_autoencoder(found)
         saved = None if new_head else copy.copy(found.head)
         if saved is None:
             if n_classes is None:

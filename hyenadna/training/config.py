@@ -15,12 +15,8 @@ from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaConfig
 from hyenadna.tasks.masked_lm import Masking
 from hyenadna.tasks.objectives import MaskedBases, NextBase, Objective
-
-
-def require(name: str, value: Any, condition: bool, expected: str) -> None:
-    """Raise `ConfigError` naming a setting, its value and what is expected, unless the condition holds."""
-    if not condition:
-        raise ConfigError(f"{name}={value!r} is impossible; {expected}")
+from hyenadna.training.checks import require as require
+from hyenadna.training.synthetic_config import GridConfig, SyntheticConfig
 
 
 def _require_finite(name: str, value: float, low: float, high: float = math.inf) -> None:
@@ -136,6 +132,10 @@ class DataConfig:
 
     Parameters
     ----------
+    kind
+        ``genomes``; or ``synthetic``, rows of a task that `synthetic` describes: the settings of genomes, `validation_tokens` and the two last then say nothing.
+    synthetic
+        The task.
     fasta
         The genome: FASTA (plain, gzip, bgzip), ``.2bit`` or ``bundled:…``. Exclusive with `genomes`.
     genomes
@@ -158,6 +158,8 @@ class DataConfig:
         Windows with a larger share of N are redrawn, 0 to 1.
     """
 
+    kind: str = "genomes"
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     fasta: str | None = None
     genomes: list[GenomeConfig] = field(default_factory=list)
     train: Any = None
@@ -171,6 +173,7 @@ class DataConfig:
     max_n_fraction: float = 0.5
 
     def __post_init__(self) -> None:
+        require("data.kind", self.kind, self.kind in ("genomes", "synthetic"), "genomes or synthetic is needed")  # fmt: skip
         for name in ("train", "validation", "test"):
             setattr(self, name, region_list(f"data.{name}", getattr(self, name)))
         require("data.seq_len", self.seq_len, self.seq_len >= 2, "at least 2 tokens are needed")
@@ -498,6 +501,8 @@ class PretrainConfig:
 
     Parameters
     ----------
+    grid
+        With rows: not one run but many.
     seed
         Of the initial weights, the windows and the dropout, ≥ 0.
     run_dir
@@ -517,6 +522,7 @@ class PretrainConfig:
     trainer: PretrainTrainerConfig = field(default_factory=PretrainTrainerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    grid: GridConfig = field(default_factory=GridConfig)
     seed: int = 42
     run_dir: str | None = None
     resume: str | None = None

@@ -137,7 +137,7 @@ class TrainSteps(Dataset[WindowBatch]):
         return self.windows.soft_mask_window(index, seq_len)
 
 
-class _Steps(Sampler[int]):
+class StepSampler(Sampler[int]):
     """The steps that are left, in order."""
 
     def __init__(self, start: int, end: int) -> None:
@@ -271,7 +271,7 @@ class PretrainData(LightningDataModule):
         steps = TrainSteps(
             self.windows, self.plan, rank=rank, world_size=world_size, soft_mask=self.soft_mask
         )
-        return self._loader(steps, _Steps(self.start_step, self.max_steps))
+        return self._loader(steps, StepSampler(self.start_step, self.max_steps))
 
     def val_dataloader(self) -> DataLoader[WindowBatch]:
         """Return a loader of validation batches."""

@@ -17,12 +17,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy
 
 from hyenadna.errors import DataError
-from hyenadna.models import HyenaForCausalLM, HyenaForMaskedLM
+from hyenadna.models import HyenaModel
 from hyenadna.tasks.causal_lm import bits_per_base
 from hyenadna.tasks.objectives import Objective
 from hyenadna.training.config import PretrainConfig
 from hyenadna.training.optim import build_optimizer, parameter_groups
-from hyenadna.training.pretrain_data import WindowBatch
 from hyenadna.training.recorded import ReadLater, RecordedPass
 from hyenadna.training.schedules import LengthPlan, build_scheduler
 from hyenadna.training.trainer import clip_gradients
@@ -39,7 +38,7 @@ def dropout_seed(seed: int, window: int) -> int:
 
 
 class PretrainModule(LightningModule):
-    """A language model in training.
+    """A language model in training; subclasses train on other data, by what a pass takes and measures.
 
     Parameters
     ----------
@@ -51,9 +50,10 @@ class PretrainModule(LightningModule):
         Which windows each step reads.
     """
 
-    def __init__(
-        self, model: HyenaForCausalLM | HyenaForMaskedLM, config: PretrainConfig, plan: LengthPlan
-    ) -> None:
+    n_sums = 2  # that a pass returns: nats, scored targets, and what others add
+    metric = "bits_per_base"  # the one of `measures` that users are shown
+
+    def __init__(self, model: HyenaModel, config: PretrainConfig, plan: LengthPlan) -> None:
         super().__init__()
         # Gradients are summed over micro-batches of known total weight, which Lightning's automatic mode cannot do.
         self.automatic_optimization = False
@@ -65,6 +65,7 @@ class PretrainModule(LightningModule):
         self.train_seconds = 0.0  # after the first step
         self.train_tokens = 0
         self.last_validation: dict[str, float] = {}
+        self.last_test: dict[str, float] = {}
         self._since_log = (0.0, 0)  # seconds and tokens since the last row
         self._clock = time.perf_counter()
         self._validation_sums: list[torch.Tensor] = []
@@ -88,18 +89,18 @@ class PretrainModule(LightningModule):
         """Start the clock."""
         self._clock = time.perf_counter()
 
-    def training_step(self, batch: WindowBatch, batch_idx: int) -> None:
+    def training_step(self, batch: Any, batch_idx: int) -> None:
         """Take one optimizer step."""
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         settings = self.settings
         length = batch.token_ids.shape[1]
-        examples = self.objective.examples(batch.token_ids, batch.soft_mask, batch.first_window)
-        total = self._sum_over_processes(examples[-1].sum())
+        examples, weight = self.prepare(batch)
+        total = self._sum_over_processes(weight)
         size = self._micro_batch_size(batch.token_ids)
         starts = range(0, len(batch.token_ids), size)
         record = self._may_record() and len(batch.token_ids) % size == 0
-        sums = torch.zeros(2, device=self.device)
+        sums = torch.zeros(self.n_sums, device=self.device)
         for start in starts:
             part = slice(start, start + size)
             inputs = (*(tensor[part] for tensor in examples), total)
@@ -114,7 +115,17 @@ class PretrainModule(LightningModule):
         scheduler.step()
         self._report(sums, lr, length)
 
-    def _forward_backward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def prepare(self, batch: Any) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return what a pass takes of a batch, each with a row for each sequence, and the total weight of its targets."""
+        examples = self.objective.examples(batch.token_ids, batch.soft_mask, batch.first_window)
+        return examples, examples[-1].sum()
+
+    def measures(self, sums: list[float]) -> dict[str, float]:
+        """Return metrics of summed results of passes; `loss_nats` is one of them."""
+        mean = sums[0] / max(sums[1], 1.0)
+        return {"loss_nats": mean, "bits_per_base": bits_per_base(mean)}
+
+    def _forward_backward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Add the gradients of a micro-batch, of which come examples and the step's total weight; returns its summed nats and its number of scored bases."""
         *examples, total = inputs
         loss = self.objective.loss(self.model, *examples)
@@ -192,14 +203,14 @@ class PretrainModule(LightningModule):
         if self._unwritten is None:
             return
         (step, row, sums), self._unwritten = self._unwritten, None
-        nats, scored = sums.read()
-        mean = nats / max(scored, 1.0)
+        found = self.measures(sums.read())
+        mean = found["loss_nats"]
         if not math.isfinite(mean):
             raise DataError(
                 f"training diverged: the loss at step {step} is {mean}; lower optimizer.lr, or lengthen schedule.warmup_steps"
             )
-        self.shown[self._unit] = bits_per_base(mean)
-        self._write(row | {"train/loss_nats": mean, "train/bits_per_base": bits_per_base(mean)}, step)  # fmt: skip
+        self.shown[self._unit] = found[self.metric]
+        self._write(row | {f"train/{name}": value for name, value in found.items()}, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what is due up to here: a resumed run begins after it."""
@@ -223,7 +234,7 @@ class PretrainModule(LightningModule):
         self._since_log = (seconds + now - self._clock, tokens)
         self._clock = now
 
-    def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add one batch to the sums."""
         examples = self.objective.examples(batch.token_ids, None, batch.first_window, held_out=True)
         loss = self.objective.loss(self.model, *examples, padded=True)
@@ -232,27 +243,25 @@ class PretrainModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Report the mean over all scored bases of the validation windows, each counted once."""
         sums = self._sum_over_processes(torch.stack(self._validation_sums).sum(dim=0)).tolist()
-        mean = sums[0] / max(sums[1], 1.0)
+        found = self.measures(sums)
         # After fit, Lightning's validate() starts with a global step of its own.
         step = self.global_step
         row = {
             "validation/tokens": step * self.plan.tokens_per_step,
-            "validation/loss_nats": mean,
-            "validation/bits_per_base": bits_per_base(mean),
             "validation/seq_len": self.plan.seq_len,
         }
-        self.last_validation = {
-            "step": step,
-            "loss_nats": mean,
-            "bits_per_base": bits_per_base(mean),
-            "n_scored": sums[1],
-        }
-        self._write(row, step)
-        self.shown[f"validation {self._unit}"] = bits_per_base(mean)
+        self.last_validation = {"step": step, **found, "n_scored": sums[1]}
+        self._write(row | {f"validation/{name}": value for name, value in found.items()}, step)
+        self.shown[f"validation {self._unit}"] = found[self.metric]
+
+    @property
+    def unit(self) -> str:
+        """Of `metric`, in words."""
+        return self.objective.unit
 
     @property
     def _unit(self) -> str:
-        return self.objective.unit.replace(" per ", "/")
+        return self.unit.replace(" per ", "/")
 
     def on_validation_end(self) -> None:
         """Restart the training clock."""

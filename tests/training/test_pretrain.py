@@ -24,8 +24,9 @@ from hyenadna.training.config import (
     TaskConfig,
 )
 from hyenadna.training.metrics_log import read_metrics
-from hyenadna.training.pretrain import build_language_model, pretrain
+from hyenadna.training.pretrain import pretrain
 from hyenadna.training.pretrain_module import PretrainModule, dropout_seed
+from hyenadna.training.pretrain_parts import build_language_model
 
 Settings = Callable[..., PretrainConfig]
 

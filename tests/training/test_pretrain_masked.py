@@ -37,8 +37,9 @@ from hyenadna.training.finetune_config import (
     LabelledDataConfig,
 )
 from hyenadna.training.metrics_log import read_metrics
-from hyenadna.training.pretrain import build_language_model, pretrain
+from hyenadna.training.pretrain import pretrain
 from hyenadna.training.pretrain_module import PretrainModule
+from hyenadna.training.pretrain_parts import build_language_model
 
 Settings = Callable[..., PretrainConfig]
 SHAPE: dict[str, Any] = {"d_model": 8, "n_layers": 1, "filter_dim": 8, "max_seq_len": 66}
