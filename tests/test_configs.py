@@ -13,16 +13,21 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from hyenadna.cli.schema import register_schema, to_dataclass
+from hyenadna.data.synthetics import TASKS
 from hyenadna.errors import ConfigError
 from hyenadna.models import NAMED_SIZES, HyenaConfig, HyenaForCausalLM
 from hyenadna.resources import config_dir, weights_dir
-from hyenadna.training.config import PretrainConfig, to_plain
+from hyenadna.training.config import PretrainConfig, TaskConfig, to_plain
 from hyenadna.training.pretrain_data import open_genomes
+from hyenadna.training.pretrain_parts import build_language_model, with_vocabulary
 from hyenadna.training.schedules import LengthPlan
+from hyenadna.training.synthetic_data import task_of
 
 CONFIGS = config_dir()
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = [p.stem for p in (CONFIGS / "experiment").glob("*.yaml") if "finetune" not in p.stem]
+SYNTHETICS = [f"synthetics/{p.stem}" for p in (CONFIGS / "experiment/synthetics").glob("*.yaml")]
+TASK_DATA = [p.stem for p in (CONFIGS / "data/synthetics").glob("*.yaml")]
 OPTIONS = [
     f"{p.parent.name}={p.stem}" for p in FILES
     if p.parent.parent == CONFIGS and p.parent.name in (
@@ -62,8 +67,6 @@ def test_every_option_of_every_group_fits_the_schema(option: str) -> None:
         fasta = [f"data.genomes.{i}.fasta=x.fa" for i, _ in enumerate(data.get("genomes", []))]
         if not fasta and "bundled" not in str(data["fasta"]):
             fasta = ["data.fasta=x.fa"]
-    if option.startswith("task=") and option != "task=causal_lm":
-        pytest.skip("a task of fine-tuning")
     composed(option, *fasta)
 
 
@@ -99,12 +102,33 @@ def _files_of(experiment: str) -> list[str]:
 def test_every_experiment_builds_its_model_and_plan(name: str) -> None:
     config = composed(f"experiment={name}", *_files_of(name))
     with torch.device("meta"):
-        model = HyenaForCausalLM(config.model.hyena_config())
+        model = build_language_model(config.model, seed=0, task=config.task.name)
     assert config.data.seq_len <= model.config.max_seq_len
     plan = LengthPlan(
         config.data.seq_len, config.data.global_batch_size, config.trainer.max_steps, config.length_warmup
     )  # fmt: skip
     assert plan.at(config.trainer.max_steps - 1).seq_len == config.data.seq_len
+
+
+@pytest.mark.parametrize("name", SYNTHETICS)
+def test_every_synthetic_experiment_builds_its_model_and_task(name: str) -> None:
+    config = composed(f"experiment={name}")
+    if config.grid.rows:
+        return  # runs of a grid: tests/cli/test_pretrain_grid.py
+    task = task_of(config.data)
+    with torch.device("meta"):
+        model = HyenaForCausalLM(with_vocabulary(config).hyena_config())
+    assert model.config.vocab_size == task.vocab_size
+    assert task.seq_len <= model.config.max_seq_len
+
+
+@pytest.mark.parametrize("name", TASK_DATA)
+def test_every_synthetic_task_has_its_data_under_a_name(name: str) -> None:
+    data = composed("experiment=synthetics/mad_protocol", f"data=synthetics/{name}").data
+    assert data.synthetic.task == name
+    defaults = dataclasses.replace(task_of(data))
+    assert type(defaults)(seq_len=data.seq_len) == defaults
+    assert set(TASK_DATA) == set(TASKS)
 
 
 _REPORTS = {
@@ -119,8 +143,9 @@ def test_a_recipe_whose_results_are_told_is_the_one_that_had_them(name: str) -> 
     """But for the number of steps, and two files in place of one that held both."""
     trained = json.loads(_REPORTS[name].read_text())["config"]
     recipe = to_plain(composed(f"experiment={name}", *_files_of(name)))
-    # Settings of the model that came later have defaults that say what went without saying.
+    # Settings that came later have defaults that say what went without saying.
     trained["model"] = HyenaConfig().to_dict() | trained["model"]
+    trained["task"] = to_plain(TaskConfig()) | trained["task"]
     for group in ("model", "task", "optimizer", "schedule", "length_warmup", "callbacks", "seed"):
         assert recipe[group] == trained[group], group
     for key in ("seq_len", "global_batch_size", "rc_probability", "max_n_fraction"):
@@ -130,6 +155,18 @@ def test_a_recipe_whose_results_are_told_is_the_one_that_had_them(name: str) -> 
         assert [x for g in genomes for x in g[part] or ()] == trained["data"][part]
     for key in ("precision", "gradient_clip_norm", "cuda_graphs"):
         assert recipe["trainer"][key] == trained["trainer"][key], key
+
+
+def test_the_masked_recipe_is_the_causal_one_but_for_what_is_predicted() -> None:
+    causal, masked = (
+        to_plain(composed(f"experiment={name}", *_files_of(name)))
+        for name in ("human_tiny_1k", "human_tiny_1k_masked")
+    )
+    assert masked["model"].pop("bidirectional") is True
+    assert causal["model"].pop("bidirectional") is False
+    assert masked.pop("task") == to_plain(TaskConfig(name="masked_lm"))
+    assert causal.pop("task") == to_plain(TaskConfig())
+    assert masked == causal
 
 
 def test_examples_of_other_mixers_have_the_shape_of_what_they_are_compared_with() -> None:

@@ -1,18 +1,13 @@
 """A suite of fine-tuning experiments: each one a process of its own, some at a time, and one table in the end.
 
-Small models leave a GPU waiting for Python, so several processes share it. A task whose results are there is not run again.
+A task whose results are there is not run again.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +15,13 @@ from typing import Any
 import typer
 import yaml
 
+from hyenadna.cli.side_by_side import (
+    SideRun,
+    default_jobs,
+    remember_settings,
+    run_side_by_side,
+    visible_gpus,
+)
 from hyenadna.data.manifest import RemoteDataset, find_dataset
 from hyenadna.data.published import load_published
 from hyenadna.errors import ConfigError
@@ -29,11 +31,9 @@ from hyenadna.training.run_folder import (
     create_run_folder,
     environment,
     plan_run_folder,
-    write_json,
 )
 from hyenadna.training.suite_report import SuiteRow, as_markdown, suite_row, write_table
 
-_JOBS_ON_A_GPU = 4
 _OURS = ("experiment", "run_dir", "force", "suite")
 
 
@@ -43,7 +43,6 @@ class _Task:
     task: str
     folder: Path
     note: str = ""
-    process: subprocess.Popen[bytes] | None = None
 
 
 def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
@@ -75,10 +74,12 @@ def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
     ).root  # fmt: skip
     tasks = [_task(name, config, root) for name in config.suite.experiments]
     words = [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] not in _OURS]  # fmt: skip
-    _remember(words, root, force=config.force)
+    remember_settings(words, root, force=config.force, what="suite")
     started = time.time()
     try:
-        _run_all(tasks, words, root, config.suite.jobs or _jobs(config), force=config.force)
+        gpus = visible_gpus(config.trainer)
+        jobs = config.suite.jobs or default_jobs(gpus)
+        _run_all(tasks, words, root, jobs, gpus, force=config.force)
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command with run_dir={root} goes on", err=True)
         return 130
@@ -91,21 +92,6 @@ def run_suite(config: FinetuneConfig, overrides: Sequence[str]) -> int:
     return int(any(row.note.startswith("failed") for row in rows))
 
 
-def _remember(words: Sequence[str], root: Path, *, force: bool) -> None:
-    """Note the settings that the tasks of a folder share; results under others must not come into one table."""
-    file = root / "settings.json"
-    if (
-        file.is_file()
-        and not force
-        and (former := json.loads(file.read_text())["settings"]) != list(words)
-    ):
-        raise ConfigError(
-            f"{root} holds a suite that ran with the settings {' '.join(former) or '(none)'}; give these, "
-            "another run_dir, or force=true to run all tasks anew"
-        )
-    write_json(file, {"settings": list(words)})
-
-
 def _task(name: str, config: FinetuneConfig, root: Path) -> _Task:
     file = config_dir() / "experiment" / f"{name}.yaml"
     if not file.is_file():
@@ -116,57 +102,21 @@ def _task(name: str, config: FinetuneConfig, root: Path) -> _Task:
     return _Task(name, path, root / name.rpartition("/")[2], note)
 
 
-def _jobs(config: FinetuneConfig) -> int:
-    import torch
-
-    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return _JOBS_ON_A_GPU if on_gpu else 1
-
-
-def _run_all(tasks: list[_Task], words: list[str], root: Path, jobs: int, *, force: bool) -> None:
-    logs = root / "logs"
-    logs.mkdir(exist_ok=True)
+def _run_all(
+    tasks: list[_Task], words: list[str], root: Path, jobs: int, gpus: Sequence[str], *, force: bool
+) -> None:
     waiting = [t for t in tasks if not t.note and (force or not (t.folder / "results.json").is_file())]  # fmt: skip
-    running: list[_Task] = []
-    total, done = len(waiting), 0
-    with _stopping(running):
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                task = waiting.pop(0)
-                with (logs / f"{task.folder.name}.txt").open("wb") as log:
-                    command = [
-                        sys.executable, "-m", "hyenadna", "finetune", f"experiment={task.experiment}", *words,
-                        f"run_dir={task.folder}", "force=true",
-                    ]  # fmt: skip
-                    task.process = subprocess.Popen(
-                        command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                        start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(jobs))},
-                    )  # fmt: skip
-                running.append(task)
-            time.sleep(0.2)
-            for task in [t for t in running if t.process and t.process.poll() is not None]:
-                running.remove(task)
-                done += 1
-                if task.process and task.process.returncode:
-                    lines = (logs / f"{task.folder.name}.txt").read_text(errors="replace").strip().splitlines()  # fmt: skip
-                    task.note = f"failed: {lines[-1] if lines else 'no output'}"
-                typer.echo(f"{done} of {total}: {task.experiment} {task.note or 'done'}", err=True)
-
-
-def _threads(jobs: int) -> str:
-    return str(max(1, (os.cpu_count() or 1) // jobs))
-
-
-@contextmanager
-def _stopping(running: list[_Task]) -> Iterator[None]:
-    """Leave no process behind, whatever happens."""
-    try:
-        yield
-    finally:
-        for task in running:
-            if task.process and task.process.poll() is None:
-                os.killpg(task.process.pid, signal.SIGTERM)
-                task.process.wait()
+    runs = [
+        SideRun(
+            task.experiment,
+            ["finetune", f"experiment={task.experiment}", *words, f"run_dir={task.folder}", "force=true"],
+            root / "logs" / f"{task.folder.name}.txt",
+        )
+        for task in waiting
+    ]  # fmt: skip
+    run_side_by_side(runs, jobs, gpus)
+    for task, run in zip(waiting, runs, strict=True):
+        task.note = run.note
 
 
 def _rows(tasks: Sequence[_Task], dataset: str) -> list[SuiteRow]:

@@ -1,4 +1,4 @@
-"""``hyenadna pretrain``: a causal language model on one or several genomes, configured by Hydra."""
+"""``hyenadna pretrain``: a language model on one or several genomes, configured by Hydra."""
 
 from __future__ import annotations
 
@@ -47,11 +47,15 @@ def pretrain(
       model          tiny_1k tiny_1k_d256 tiny_16k small_32k medium_160k
                      medium_450k large_1m demo
       data           scerevisiae fasta human_chr20 human
+      task           causal_lm, or masked_lm with model.bidirectional=true
       schedule       cosine linear constant
       length_warmup  none from_1k
       callbacks      default ema
       logger         csv tensorboard wandb
-      experiment     demo_pretrain human_chr20_tiny_1k small_32k_length_warmup
+      experiment     demo_pretrain human_chr20_tiny_1k human_tiny_1k_masked
+                     small_32k_length_warmup synthetics/recall_tiny
+                     synthetics/recall synthetics/mqar synthetics/mad (these
+                     three: many runs, one table)
 
     \b
     Settings
@@ -66,9 +70,13 @@ def pretrain(
       hyenadna pretrain trainer.max_steps=200
       hyenadna pretrain data=fasta data.fasta=genome.fa.gz model=tiny_16k \\
           data.seq_len=16384 length_warmup=from_1k
+      hyenadna pretrain task=masked_lm model.bidirectional=true task.mean_span=3
+      hyenadna pretrain task=masked_lm model.bidirectional=true \\
+          model.equivariant=true        (both strands alike, at the same cost)
       hyenadna pretrain resume=runs/pretrain/2026-01-31_12-00-00
       hyenadna pretrain --multirun optimizer.lr=3e-4,6e-4 seed=1,2
       hyenadna pretrain model=tiny_16k --cfg job
+      hyenadna pretrain experiment=synthetics/mad run_dir=runs/mad grid.jobs=8
       hyenadna pretrain --dry-run model=large_1m data.seq_len=1000000 \\
           data.global_batch_size=1
 
@@ -90,6 +98,10 @@ def _run(config: PretrainConfig, invocation: Invocation) -> int:
     from hyenadna.training.run_folder import open_run_folder
     from hyenadna.training.trainer import resolve_devices
 
+    if config.grid.rows:
+        from hyenadna.cli.pretrain_grid import run_grid
+
+        return run_grid(config, invocation.overrides)
     if invocation.multirun and resolve_devices(config.trainer) * config.trainer.num_nodes > 1:
         raise ConfigError(
             "a multirun trains on one device; set trainer.devices=1, or start the runs one by one"
@@ -115,12 +127,14 @@ def _dry_run(config: PretrainConfig, invocation: Invocation) -> int:
     import torch
 
     from hyenadna.training.estimate import estimate
-    from hyenadna.training.pretrain import build_language_model
+    from hyenadna.training.pretrain_parts import build_language_model, with_vocabulary
     from hyenadna.training.step_benchmark import StepShape, measure_step
     from hyenadna.training.trainer import resolve_devices, resolve_precision
 
     with torch.device("meta"):
-        shape = build_language_model(config.model, seed=config.seed).config
+        shape = build_language_model(
+            with_vocabulary(config), seed=config.seed, task=config.task.name
+        ).config
     found = estimate(config, shape)
     devices = resolve_devices(config.trainer) * config.trainer.num_nodes
     mixers = "" if shape.mixers == "hyena" else f" ({', '.join(shape.layer_mixers)})"
@@ -169,9 +183,15 @@ def _summarize(result: Any) -> None:
             f"stopped by {result.stopped} after {report['steps']} steps; continue with: hyenadna pretrain resume={run.root}"
         )
         return
+    if "test" in report:
+        what = "  ".join(
+            f"{split} accuracy {report[split]['accuracy']:.2%} of {report[split]['n_scored']:,.0f} answers"
+            for split in ("validation", "test")
+        )
+    else:
+        what = f"validation {validation['bits_per_base']:.4f} {report['unit'].replace(' per ', '/')} over {validation['n_scored']:,.0f} bases"
     typer.echo(
-        f"validation {validation['bits_per_base']:.4f} bits/base over {validation['n_scored']:,.0f} bases "
-        f"after {report['steps']} steps ({report['throughput']['tokens_per_s']:,.0f} tokens/s)\n"
+        f"{what} after {report['steps']} steps ({report['throughput']['tokens_per_s']:,.0f} tokens/s)\n"
         f"model  {run.model}\n"
         f"curves {run.plot}\n"
         f"report {run.report}"

@@ -107,6 +107,9 @@ def vep(
     (also * and breakends), not_acgt, unknown_contig, outside_contig, ref_mismatch, too_long, contig_edge; no_alternative in a TSV. chr20 and 20 are the same contig.
     A score is the same alone and in any batch (in fp32). Model, settings and command are in the VCF header, or in FILE.json beside a TSV.
 
+    Of a masked (bidirectional) model the bases that differ are masked, all at once, in the middle of one window, and LLR = sum of log p(ALT base) - log p(REF base)
+    over them (masked marginals, Meier et al. 2021): SNVs and MNVs alone, other alleles have the reason masked_model. What p is normalised over falls out; local LLR is the same.
+
     \b
     Examples
       hyenadna vep -f genome.fa -i in.vcf -o out.vcf
@@ -133,7 +136,11 @@ def vep(
     from hyenadna.data.genome import open_reference
     from hyenadna.errors import ConfigError
     from hyenadna.inference.journal import in_shards, shard_bases
-    from hyenadna.inference.runtime import choose_device, load_language_model, weights_checksum
+    from hyenadna.inference.runtime import (
+        choose_device,
+        load_either_language_model,
+        weights_checksum,
+    )
     from hyenadna.inference.variant_report import VariantReport
     from hyenadna.inference.variants import resolve_window, score_variants
     from hyenadna.io import check_output, open_output
@@ -166,7 +173,8 @@ def vep(
         reference = open_reference(fasta)
         where = choose_device(device)
         with loading(console, model):
-            network, tokenizer = load_language_model(model, device=where)
+            network, tokenizer = load_either_language_model(model, device=where)
+        masked = network.config.bidirectional
         window = resolve_window(network.config.max_seq_len, window)
 
         began = time.monotonic()
@@ -193,7 +201,7 @@ def vep(
             return _by_record(scores, waiting)
 
         totals = Totals()
-        pages = None if report is None else VariantReport(class_key)
+        pages = None if report is None else VariantReport(class_key, masked=masked)
         settings = {
             "rc": rc,
             "window": window,
@@ -202,8 +210,10 @@ def vep(
             "device": str(where),
             "dtype": dtype,
         }
+        if masked:
+            settings["scoring"] = "masked_marginal"
         checksum = weights_checksum(network)
-        fields = info_fields(rc, radius)
+        fields = info_fields(rc, radius, masked=masked)
         record = {
             "model": model,
             "weights_sha256": checksum,
@@ -221,7 +231,7 @@ def vep(
                     report, "Variant effects", facts, pages.sections(), record, force=force
                 )
 
-        limit = max(16, shard_bases(where) // (2 * window * (2 if rc else 1)))
+        limit = max(16, shard_bases(where) // ((3 if masked else 2) * window * (2 if rc else 1)))
         with (
             open_partial(
                 console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--input": input_path},
@@ -249,7 +259,10 @@ def vep(
                     "Settings": " ".join(f"{key}={value}" for key, value in settings.items()),
                 }
                 header = vcf_header(
-                    source.header or new_header(reference.contigs), fields, provenance
+                    source.header or new_header(reference.contigs),
+                    fields,
+                    provenance,
+                    masked=masked,
                 )
                 totals.not_indexed = write_vcf(results, header, fields, output, force=force)
             else:

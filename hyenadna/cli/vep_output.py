@@ -93,18 +93,23 @@ class Totals:
         return text
 
 
-def info_fields(rc: bool, radius: int) -> dict[str, InfoField]:
-    """Return the INFO entry of each number of a result."""
+def info_fields(rc: bool, radius: int, *, masked: bool = False) -> dict[str, InfoField]:
+    """Return the INFO entry of each number of a result, of a causal or a masked model."""
     strands = "mean of both strands" if rc else "forward strand"
-    ratio = (
-        "Log-likelihood ratio, log p(window with ALT) - log p(window with REF) in nats, "
-        "negative where the model finds ALT less likely"
+    of_what = (
+        "log p(ALT bases) - log p(REF bases), summed over the bases that differ, all masked, "
+        if masked
+        else "log p(window with ALT) - log p(window with REF) "
     )
+    ratio = (
+        f"Log-likelihood ratio, {of_what}in nats, negative where the model finds ALT less likely"
+    )
+    local = "the same" if masked else f"to {radius} bases beyond the allele"
     texts = {
         "llr": ("LLR", f"{ratio}; {strands}"),
         "llr_forward": ("LLR_FWD", f"{ratio}; forward strand"),
         "llr_reverse": ("LLR_REV", f"{ratio}; reverse strand"),
-        "llr_local": ("LLR_LOCAL", f"{ratio}; to {radius} bases beyond the allele; {strands}"),
+        "llr_local": ("LLR_LOCAL", f"{ratio}; {local}; {strands}"),
         "embedding_distance": (
             "EMB_DIST",
             "Mean Euclidean distance between the final hidden states with ALT and with REF, "
@@ -119,10 +124,15 @@ def info_fields(rc: bool, radius: int) -> dict[str, InfoField]:
 
 
 def vcf_header(
-    lines: list[str], fields: dict[str, InfoField], provenance: dict[str, str]
+    lines: list[str],
+    fields: dict[str, InfoField],
+    provenance: dict[str, str],
+    *,
+    masked: bool = False,
 ) -> list[str]:
-    """Return the lines of a header with the INFO entries and the provenance of this run."""
-    meanings = ", ".join(f"{reason} ({meaning})" for reason, meaning in REASONS.items())
+    """Return the lines of a header with the INFO entries and the provenance of this run, of a causal or a masked model."""
+    never = "contig_edge" if masked else "masked_model"
+    meanings = ", ".join(f"{r} ({meaning})" for r, meaning in REASONS.items() if r != never)
     reason = InfoField(_REASON_KEY, "String", f"Why an allele has no score: {meanings}")
     own = package_version()
     notes = {f"hyenadnaVep{key}": text for key, text in ({"Version": own} | provenance).items()}

@@ -81,7 +81,8 @@ def embed_sequences(
         Over the bases of a sequence: their ``"mean"``, the ``"last"`` one's state, the ``"max"`` of each component, or ``"none"``: one row a base.
     strands
         ``"forward"``; the ``"average"`` of both strands, or ``"both"``, the forward strand's components before the reverse strand's. Rows of bases
-        stand at the forward strand's positions.
+        stand at the forward strand's positions. An equivariant model's components are those of both strands already, in pairs (2j, 2j + 1): reading the other strand
+        exchanges them, and ``"average"`` gives both of a pair their mean, which does not depend on the strand.
     batch_size
         Sequences (or windows) per forward pass, or ``"auto"``: what the device's memory takes.
     window

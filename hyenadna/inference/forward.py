@@ -25,16 +25,20 @@ _Item = TypeVar("_Item", bound=Sized)
 
 
 def require_scoring(
-    model: nn.Module, tokenizer: CharacterTokenizer | None, batch_size: BatchSize
+    model: nn.Module,
+    tokenizer: CharacterTokenizer | None,
+    batch_size: BatchSize,
+    *,
+    masked: bool = False,
 ) -> CharacterTokenizer:
-    """Check that a model gives likelihoods of nucleotides, and return its tokenizer (None is the default one).
+    """Check that a model gives likelihoods of nucleotides, `masked` ones among them or not, and return its tokenizer (None is the default one).
 
     Raises
     ------
     ConfigError
         The model is no language model, the tokenizer none of nucleotides, or the batch size no positive number.
     """
-    if isinstance(model, HyenaForMaskedLM):
+    if isinstance(model, HyenaForMaskedLM) and not masked:
         raise ConfigError(
             "a HyenaForMaskedLM has no likelihood of a next base, for it sees both sides; scoring needs a causal model, HyenaForCausalLM"
         )

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from hyenadna.errors import BackendUnavailableError, CheckpointError, ConfigError
-from hyenadna.models import HyenaForCausalLM, HyenaModel, load_model
+from hyenadna.models import HyenaForCausalLM, HyenaForMaskedLM, HyenaModel, load_model
+from hyenadna.models.checkpoint import read_model_folder
 from hyenadna.resources import resolve
 from hyenadna.tokenizers import CharacterTokenizer, load_tokenizer
 
@@ -44,6 +45,19 @@ def load_language_model(
     """
     model = HyenaForCausalLM.from_pretrained(source, max_seq_len=max_seq_len)
     return LanguageModel(model.to(device or "cpu"), _tokenizer_of(source, model))
+
+
+def load_either_language_model(
+    source: str | Path, *, device: torch.device | None = None
+) -> tuple[HyenaForCausalLM | HyenaForMaskedLM, CharacterTokenizer]:
+    """Load a causal or a masked language model with its tokenizer.
+
+    Parameters and errors are those of `load_language_model`, but that the model may be bidirectional.
+    """
+    found = read_model_folder(source)
+    kind = HyenaForMaskedLM if found.config.bidirectional else HyenaForCausalLM
+    model = kind.of_folder(found)
+    return model.to(device or "cpu"), _tokenizer_of(source, model)
 
 
 def load_encoder(

@@ -36,7 +36,12 @@ class VariantReport:
         the variant where none does.
     """
 
-    def __init__(self, class_key: str | None = None) -> None:
+    def __init__(self, class_key: str | None = None, *, masked: bool = False) -> None:
+        self._ratio = (
+            "Σ log p(ALT base) − log p(REF base) over the bases that differ, all masked"
+            if masked
+            else "log p(window with ALT) − log p(window with REF)"
+        )
         self._key = class_key
         self._reasons: Counter[str] = Counter()
         self._kinds: dict[str, array[float]] = defaultdict(lambda: array("f"))
@@ -98,7 +103,7 @@ class VariantReport:
         heights, edges = np.histogram(np.clip(llr, low, high), bins=60, range=(low - margin, high + margin))  # fmt: skip
         picture = histogram(heights, edges, xlabel="LLR, nats", ylabel="alleles", marks={"median": float(np.median(llr)), "no difference": 0.0})  # fmt: skip
         text = (
-            "LLR is log p(window with ALT) − log p(window with REF), in nats: negative where the model finds the alternative less likely than the reference. "
+            f"LLR is {self._ratio}, in nats: negative where the model finds the alternative less likely than the reference. "
             "Values beyond the 0.1 % at either end are drawn at the ends."
         )
         found.append(Section("Log-likelihood ratios", [text, Picture(picture, f"Histogram of the LLR of {n_scored:,} alleles")]))  # fmt: skip

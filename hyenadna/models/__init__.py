@@ -1,5 +1,6 @@
 """The Hyena models: shapes, operator and other mixers, backbone, heads, and every layout in which their weights come."""
 
+from hyenadna.models.autoencoder import HyenaAutoencoder
 from hyenadna.models.backbone import HyenaBackbone
 from hyenadna.models.config import MIXERS, NAMED_SIZES, HyenaConfig
 from hyenadna.models.heads import ClassificationHead, Pooling
@@ -27,6 +28,7 @@ __all__ = [
     "CausalAttention",
     "ClassificationHead",
     "GatedConvolution",
+    "HyenaAutoencoder",
     "HyenaBackbone",
     "HyenaBlock",
     "HyenaConfig",

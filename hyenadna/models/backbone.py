@@ -10,6 +10,13 @@ from torch.utils.checkpoint import checkpoint
 
 from hyenadna.errors import SequenceLengthError
 from hyenadna.models.config import HyenaConfig
+from hyenadna.models.equivariant import (
+    PairedEmbedding,
+    PairedLayerNorm,
+    affine,
+    build_embedding,
+    build_norm,
+)
 from hyenadna.models.hyena import HyenaBlock, is_watched
 from hyenadna.models.mixers import build_mixer
 from hyenadna.ops import block
@@ -21,12 +28,12 @@ class HyenaBackbone(nn.Module):
     def __init__(self, config: HyenaConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.padded_vocab_size, config.d_model)
+        self.embedding = build_embedding(config)
         self.embed_dropout = nn.Dropout(config.embed_dropout)
         self.layers = nn.ModuleList(
             [HyenaBlock(config, build_mixer(kind, config)) for kind in config.layer_mixers]
         )
-        self.final_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.final_norm = build_norm(config)
 
     def forward(self, token_ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the hidden states after the final layer norm.
@@ -71,15 +78,17 @@ class HyenaBackbone(nn.Module):
 
     def _embedded(self, token_ids: torch.Tensor) -> torch.Tensor:
         layer, weight = self.embedding, self.embedding.weight
-        plain = type(layer) is nn.Embedding and not is_watched(layer) and len(weight) <= 16
-        if plain and block.half_dtype(weight):
-            return block.embed(token_ids, weight)
+        plain = type(layer) in (nn.Embedding, PairedEmbedding) and not is_watched(layer)
+        if plain and len(weight) <= 16 and block.half_dtype(weight):
+            table = layer.table() if isinstance(layer, PairedEmbedding) else weight
+            return block.embed(token_ids, table)
         return cast(torch.Tensor, self.embedding(token_ids))
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         norm = self.final_norm
-        if type(norm) is nn.LayerNorm and not is_watched(norm) and block.half_dtype(x):
-            return block.layer_norm(x, block.Affine(norm.weight, norm.bias), norm.eps)
+        plain = type(norm) in (nn.LayerNorm, PairedLayerNorm) and not is_watched(norm)
+        if plain and block.half_dtype(x):
+            return block.layer_norm(x, block.Affine(*affine(norm)), norm.eps)
         return cast(torch.Tensor, norm(x))
 
 
@@ -91,7 +100,7 @@ def initialize(module: nn.Module, config: HyenaConfig) -> None:
     """
     for name, child in module.named_modules():
         if isinstance(child, nn.Linear):
-            residual = name.endswith(("out_proj", "fc2"))
+            residual = name.removesuffix(".strand").endswith(("out_proj", "fc2"))
             scale = (2 * config.n_layers) ** -0.5 if residual else 1.0
             nn.init.normal_(child.weight, std=config.initializer_range * scale)
             if child.bias is not None:

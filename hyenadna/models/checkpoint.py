@@ -23,7 +23,7 @@ from hyenadna.models.config import HyenaConfig
 from hyenadna.models.published import from_published, to_hf
 from hyenadna.models.weights import read_weights
 from hyenadna.resources import is_bundled
-from hyenadna.tokenizers import CharacterTokenizer, Tokenizer
+from hyenadna.tokenizers import CharacterTokenizer, Vocabulary
 
 if TYPE_CHECKING:
     from hyenadna.models.language import HyenaModel
@@ -33,7 +33,7 @@ _WEIGHTS_NAMES = (WEIGHTS_FILE, "pytorch_model.bin", "weights.ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _OF_MIXERS = {
     f.name: f.default for f in fields(HyenaConfig)
-    if f.name in ("mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size", "bidirectional")
+    if f.name in ("mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size", "bidirectional", "equivariant")
 }  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def read_model_folder(
     return ModelFolder(name, shape, head, state)
 
 
-def write_model_folder(folder: str | Path, model: HyenaModel, tokenizer: Tokenizer | None) -> None:
+def write_model_folder(folder: str | Path, model: HyenaModel, tokenizer: Vocabulary | None) -> None:
     """Write our layout: config.json, model.safetensors and tokenizer_config.json.
 
     Raises
@@ -170,7 +170,7 @@ def _write_folder(
     folder: str | Path,
     settings: dict[str, Any],
     state: dict[str, torch.Tensor],
-    tokenizer: Tokenizer | None,
+    tokenizer: Vocabulary | None,
 ) -> None:
     from safetensors.torch import save_file
 

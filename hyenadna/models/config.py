@@ -11,6 +11,7 @@ from typing import Any
 from hyenadna.errors import ConfigError
 
 MIXERS = ("hyena", "attention", "conv")
+NUCLEOTIDE_VOCAB_SIZE = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,9 @@ class HyenaConfig:
     bidirectional
         Every position sees both sides: Hyena's filters are two-sided, its short convolutions and those of ``"conv"`` layers centred, attention is
         full. Such a model predicts masked bases (`HyenaForMaskedLM`), not next ones, and needs a mask where there is padding.
+    equivariant
+        Of a bidirectional model: both strands are treated alike (`hyenadna.models.equivariant`). The logits of the reverse complement are the reversed,
+        complemented ones, and classes do not depend on the strand, to rounding. Half of the parameters, and the same time. Widths are even then, short filters odd.
     embed_dropout, resid_dropout
         Dropout of the embedding and of each block's two outputs, in [0, 1).
     layer_norm_eps
@@ -103,6 +107,7 @@ class HyenaConfig:
     rotary_base: float = 10_000.0
     conv_kernel_size: int = 7
     bidirectional: bool = False
+    equivariant: bool = False
     embed_dropout: float = 0.1
     resid_dropout: float = 0.0
     layer_norm_eps: float = 1e-5
@@ -143,10 +148,11 @@ class HyenaConfig:
         for name in ("embed_dropout", "resid_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"model {name}={getattr(self, name)!r} is impossible; 0 ≤ p < 1")
-        if not isinstance(self.bidirectional, bool):
-            raise ConfigError(
-                f"model bidirectional={self.bidirectional!r} is impossible; true or false is needed"
-            )
+        for name in ("bidirectional", "equivariant"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(
+                    f"model {name}={getattr(self, name)!r} is impossible; true or false is needed"
+                )
         if self.filter_learned_positions and self.max_seq_len > self.grid_len:
             raise ConfigError(
                 f"model max_seq_len={self.max_seq_len} exceeds the {self.grid_len} learned filter "
@@ -154,6 +160,8 @@ class HyenaConfig:
             )
         object.__setattr__(self, "mixers", _pattern(self.mixers, self.n_layers))
         self._check_heads()
+        if self.equivariant:
+            self._check_pairs()
 
     def _check_heads(self) -> None:
         if not 1.0 < self.rotary_base < math.inf:
@@ -176,6 +184,36 @@ class HyenaConfig:
                 f"model attention_heads={self.attention_heads} does not suit d_model={self.d_model}; each head has d_model / attention_heads "
                 "channels, which must be a whole, even number"
             )
+
+    def _check_pairs(self) -> None:
+        if not self.bidirectional:
+            raise ConfigError(
+                "model equivariant=true needs bidirectional=true: what stands before a base stands behind it on the other strand, which a causal model does not see"
+            )
+        if self.vocab_size != NUCLEOTIDE_VOCAB_SIZE:
+            raise ConfigError(
+                f"model equivariant=true needs vocab_size={NUCLEOTIDE_VOCAB_SIZE}, not {self.vocab_size}: complements are known of nucleotides alone"
+            )
+        multiples = {"d_model": (self.d_model, 2), "d_inner": (self.inner_dim, 2)}
+        odd = {}
+        if self.hyena_heads is not None:
+            multiples["hyena_heads"] = (self.hyena_heads, 2)
+        if "attention" in self.layer_mixers:
+            multiples["d_model / attention_heads"] = (self.d_model // self.attention_heads, 4)
+        if "hyena" in self.layer_mixers:
+            odd["short_kernel_size"] = self.short_kernel_size
+        if "conv" in self.layer_mixers:
+            odd["conv_kernel_size"] = self.conv_kernel_size
+        for name, (value, divisor) in multiples.items():
+            if value % divisor:
+                raise ConfigError(
+                    f"model {name}={value} is no multiple of {divisor}, as equivariant=true needs it: channels are shared out among two strands"
+                )
+        for name, value in odd.items():
+            if value % 2 == 0:
+                raise ConfigError(
+                    f"model {name}={value} is even, and equivariant=true needs an odd one: filters have a middle, round which the other strand's are turned"
+                )
 
     @property
     def layer_mixers(self) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ class ImplicitFilter(nn.Module):
     """Filters of `hyena_order − 1` long convolutions, as a function of position; of a bidirectional model, for each side.
 
         k(t) = (exp(−t·|δ|) + shift) · MLP(features(t)), with one learned sine frequency per hidden unit, shared by all layers.
-    The two sides share the MLP up to its last layer, as the channels do.
+    The two sides share the MLP up to its last layer, as the channels do. In an equivariant model, each two channels share two sides: what one
+    has behind, the other has ahead.
 
         In evaluation, without gradients, the filters of the last length are kept (up to 256 MiB) until a weight changes. Writing through
         `tensor.data[…] = …`, which torch does not record, needs a call of `train()` or `eval()` afterwards.
@@ -81,6 +82,9 @@ class ImplicitFilter(nn.Module):
         # The channels of a head share one filter; in the ordinary Hyena each has its own.
         filters = config.d_model // config.hyena_head_dim
         self.n_sides = 2 if config.bidirectional else 1
+        self.paired = config.equivariant
+        if self.paired:
+            filters //= 2
         width, channels = config.filter_dim, filters * self.n_convolutions
         widths = [config.filter_emb_dim, *[width] * (config.filter_layers + 1)]
         self.linears = nn.ModuleList(
@@ -109,7 +113,10 @@ class ImplicitFilter(nn.Module):
         """
         k = self._evaluate(length) if self._must_evaluate() else self._kept(length)
         k = k.reshape(self.n_sides * self.n_convolutions, -1, length)
-        return k, self.bias.float().reshape(self.n_convolutions, -1)
+        bias = self.bias.float()
+        if self.paired:
+            bias = torch.stack([bias, bias], dim=-1)
+        return k, bias.reshape(self.n_convolutions, -1)
 
     def train(self, mode: bool = True) -> ImplicitFilter:
         """Switch between training and evaluation, and forget the filters that were kept."""
@@ -118,7 +125,7 @@ class ImplicitFilter(nn.Module):
 
     def _evaluate(self, length: int) -> torch.Tensor:
         *hidden, out = cast(list[nn.Linear], list(self.linears))
-        return implicit_filter(
+        k = implicit_filter(
             self._features(length),
             [layer.weight.float() for layer in hidden],
             [layer.bias.float() for layer in hidden],
@@ -128,6 +135,10 @@ class ImplicitFilter(nn.Module):
             self.shift,
             self.grid_len,
         )
+        if not self.paired:
+            return k
+        sides = k.view(2, -1, length)
+        return torch.stack([sides, sides.flip(0)], dim=2).view(-1, length)
 
     def _features(self, length: int) -> torch.Tensor:
         if self.positions is not None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hyenadna.errors import ConfigError
 
-Pooling = Literal["mean", "last", "attention", "positional"]
+Pooling = Literal["mean", "last", "attention", "attention_max", "positional"]
 _PLACE_WIDTH = 16  # numbers that the positional readout has of each position
 
 
@@ -24,9 +24,10 @@ class ClassificationHead(nn.Module):
     n_classes
         Number of classes C ≥ 2.
     pooling
-        ``"mean"`` of the real positions, the ``"last"`` real position, a learned ``"attention"`` average; or
-        ``"positional"``: that average, the maximum, and sixteen numbers of every position, each with weights of its own. It is
-        for sequences cut around something, a start site or a peak, where the place of a motif says as much as the motif.
+        ``"mean"`` of the real positions, the ``"last"`` real position, a learned ``"attention"`` average; ``"attention_max"``: that
+        average and the maximum, which sees a motif that stands in one place; or ``"positional"``: those two, and sixteen numbers of every
+        position, each with weights of its own. It is for sequences cut around a start site or a splice site, where the place of a motif says as
+        much as the motif.
     bias
         Whether the linear layer has a bias (the published -hf classifier has none).
     dropout
@@ -65,7 +66,7 @@ class ClassificationHead(nn.Module):
         self.join = (
             nn.Sequential(nn.Linear(2 * d_model, d_model), nn.GELU()) if both_directions else None
         )
-        weighted = pooling in ("attention", "positional")
+        weighted = pooling in ("attention", "attention_max", "positional")
         self.attention = nn.Linear(d_model, 1) if weighted else None
         self.places = (
             nn.Sequential(nn.Linear(d_model, _PLACE_WIDTH), nn.LayerNorm(_PLACE_WIDTH))
@@ -73,7 +74,8 @@ class ClassificationHead(nn.Module):
             else None
         )
         self.dropout = nn.Dropout(dropout)
-        width = d_model if self.places is None else 2 * d_model + n_positions * _PLACE_WIDTH
+        width = d_model if pooling in ("mean", "last", "attention") else 2 * d_model
+        width += n_positions * _PLACE_WIDTH
         self.classifier = nn.Linear(width, n_classes, bias=bias)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -93,10 +95,13 @@ class ClassificationHead(nn.Module):
         else:
             weight = mask.float() / mask.sum(dim=1, keepdim=True)
         average = torch.einsum("bl,bld->bd", weight.to(hidden.dtype), hidden)
-        if self.places is None:
+        if self.pooling in ("mean", "attention"):
             return average
         most = hidden.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(dim=1)
-        return torch.cat([average, most, self._read_places(hidden, mask).to(average.dtype)], dim=1)
+        features = [average, most]
+        if self.places is not None:
+            features.append(self._read_places(hidden, mask).to(average.dtype))
+        return torch.cat(features, dim=1)
 
     def _read_places(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         length = min(hidden.shape[1], self.n_positions)

@@ -11,6 +11,14 @@ import torch
 from torch import nn
 
 from hyenadna.models.config import HyenaConfig
+from hyenadna.models.equivariant import (
+    PAIRED,
+    PairedConv1d,
+    affine,
+    build_conv,
+    build_linear,
+    build_norm,
+)
 from hyenadna.models.filter import MOST_KEPT_BYTES, ImplicitFilter
 from hyenadna.ops import block as half_blocks
 from hyenadna.ops.fftconv import fftconv, gated_fftconv, resolve_backend
@@ -35,16 +43,10 @@ class HyenaOperator(nn.Module):
         self.order = config.hyena_order
         self.ahead = (config.short_kernel_size - 1) // 2 if config.bidirectional else 0
         projected = width * (self.order + 1)
-        self.in_proj = Linear(width, projected)
-        self.short_conv = nn.Conv1d(
-            projected,
-            projected,
-            config.short_kernel_size,
-            groups=projected,
-            padding=config.short_kernel_size - 1,
-        )
+        self.in_proj = build_linear(config, width, projected)
+        self.short_conv = build_conv(config, projected, config.short_kernel_size)
         self.filter = ImplicitFilter(config)
-        self.out_proj = Linear(width, width)
+        self.out_proj = build_linear(config, width, width)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Map (B, L, D) to (B, L, D); the mask (B, L), True at real tokens, is for bidirectional models."""
@@ -77,8 +79,8 @@ class HyenaOperator(nn.Module):
 
 def smoothed(layer: nn.Module, x: torch.Tensor, ahead: int) -> torch.Tensor:
     """Map (B, C, L) through a short convolution that sees so many positions ahead."""
-    if type(layer) is nn.Conv1d:
-        return short_conv(x, layer.weight, layer.bias, ahead=ahead)
+    if type(layer) in (nn.Conv1d, PairedConv1d):
+        return short_conv(x, *affine(layer), ahead=ahead)
     return cast(torch.Tensor, layer(x)[..., ahead : ahead + x.shape[-1]])  # an adapter's
 
 
@@ -92,8 +94,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: HyenaConfig) -> None:
         super().__init__()
-        self.fc1 = Linear(config.d_model, config.inner_dim)
-        self.fc2 = Linear(config.inner_dim, config.d_model)
+        self.fc1 = build_linear(config, config.d_model, config.inner_dim)
+        self.fc2 = build_linear(config, config.inner_dim, config.d_model)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, L, D) to (B, L, D)."""
@@ -105,9 +107,9 @@ class HyenaBlock(nn.Module):
 
     def __init__(self, config: HyenaConfig, mixer: nn.Module | None = None) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.norm1 = build_norm(config)
         self.mixer = HyenaOperator(config) if mixer is None else mixer
-        self.norm2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.norm2 = build_norm(config)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.resid_dropout)
 
@@ -136,7 +138,7 @@ class HyenaBlock(nn.Module):
 
     def _is_plain(self) -> bool:
         """Whether nothing stands in for a layer or wants to see what goes through it, and nothing is dropped."""
-        layers = [self.norm1, self.norm2, self.dropout, self.mlp, *self.mlp.children()]
+        layers = [self.norm1, self.norm2, self.dropout, *self.mlp.modules()]
         if type(self.mixer) is HyenaOperator:  # others run as they are, whatever is in them
             layers += [self.mixer, *self.mixer.children()]
         return (
@@ -160,8 +162,10 @@ def is_watched(layer: nn.Module) -> bool:
     )  # fmt: skip
 
 
-_PLAIN = (Linear, nn.LayerNorm, nn.Conv1d, nn.Dropout, ImplicitFilter, HyenaOperator, MLP)
+_PLAIN = (
+    Linear, nn.LayerNorm, nn.Conv1d, nn.Dropout, ImplicitFilter, HyenaOperator, MLP, *PAIRED
+)  # fmt: skip
 
 
-def _affine(layer: Linear | nn.LayerNorm | nn.Conv1d) -> half_blocks.Affine:
-    return half_blocks.Affine(layer.weight, cast(torch.Tensor, layer.bias))
+def _affine(layer: nn.Module) -> half_blocks.Affine:
+    return half_blocks.Affine(*affine(layer))

@@ -17,8 +17,9 @@ from hyenadna.errors import CheckpointError, ConfigError
 from hyenadna.models.backbone import HyenaBackbone, initialize
 from hyenadna.models.checkpoint import ModelFolder, read_model_folder, write_model_folder
 from hyenadna.models.config import HyenaConfig
+from hyenadna.models.equivariant import build_readout
 from hyenadna.models.filter import ImplicitFilter
-from hyenadna.tokenizers import Tokenizer
+from hyenadna.tokenizers import Vocabulary
 
 Model = TypeVar("Model", bound="HyenaLanguageModel")
 
@@ -45,7 +46,7 @@ class HyenaModel(nn.Module):
         """Return what ``config.json`` needs to rebuild the head."""
         return {}
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
+    def save_pretrained(self, folder: str | Path, tokenizer: Vocabulary | None = None) -> None:
         """Write config.json, model.safetensors and the tokenizer's file into a folder, atomically.
 
         Parameters
@@ -84,7 +85,7 @@ class HyenaLanguageModel(HyenaModel):
                 else "a masked language model sees both sides of what it predicts; set bidirectional=True, or use HyenaForCausalLM"
             )
         super().__init__(config)
-        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
+        self.lm_head = build_readout(config)
         initialize(self, config)
         if config.tie_embeddings:
             self.lm_head.weight = self.backbone.embedding.weight
@@ -130,6 +131,7 @@ class HyenaLanguageModel(HyenaModel):
     @classmethod
     def of_folder(cls: type[Model], found: ModelFolder) -> Model:
         """Build the model that has been read from a folder; errors are those of `from_pretrained`."""
+        refuse_autoencoder(found)
         if found.head is not None:
             raise CheckpointError(
                 f"{found.source} holds a sequence classifier, not a language model; give one (embed and evaluate take "
@@ -138,7 +140,7 @@ class HyenaLanguageModel(HyenaModel):
         if found.config.bidirectional != cls.bidirectional:
             raise CheckpointError(
                 f"{found.source} holds a masked (bidirectional) language model, which has no likelihood of a next base; give a causal one "
-                "(embed and finetune take masked ones, too), or load it in Python with HyenaForMaskedLM.from_pretrained"
+                "(embed, finetune and vep take masked ones, too), or load it in Python with HyenaForMaskedLM.from_pretrained"
                 if found.config.bidirectional
                 else f"{found.source} holds a causal language model, not a masked (bidirectional) one; give one that was pretrained with "
                 "task=masked_lm, or load it in Python with HyenaForCausalLM.from_pretrained"
@@ -165,20 +167,25 @@ class HyenaForCausalLM(HyenaLanguageModel):
 
     bidirectional = False
 
-    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, token_ids: torch.Tensor, at: torch.Tensor | None = None) -> torch.Tensor:
         """Return the logits of the next token.
 
         Parameters
         ----------
         token_ids
             Any integer dtype, shape (B, L), padded on the right.
+        at
+            int64, shape (B, n), 0…L − 1: the positions whose logits are wanted, which saves those of a large vocabulary elsewhere; None wants all.
 
         Returns
         -------
         torch.Tensor
-            Shape (B, L, V), V the padded vocabulary (16); column v at position t scores token v at t + 1.
+            Shape (B, L, V), V the padded vocabulary (16); column v at position t scores token v at t + 1. (B, n, V) with `at`.
         """
-        return cast(torch.Tensor, self.lm_head(self.backbone(token_ids)))
+        hidden = self.backbone(token_ids)
+        if at is not None:
+            hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
+        return cast(torch.Tensor, self.lm_head(hidden))
 
 
 class HyenaForMaskedLM(HyenaLanguageModel):
@@ -212,8 +219,17 @@ class HyenaForMaskedLM(HyenaLanguageModel):
         -------
         torch.Tensor
             Shape (B, L, V), V the padded vocabulary (16); column v at position t scores token v at t. Those at real positions do not depend on padding.
+            Of an equivariant model, those of the reverse complement are the same in reverse order, with the columns of complements exchanged.
         """
         return cast(torch.Tensor, self.lm_head(self.backbone(token_ids, mask)))
+
+
+def refuse_autoencoder(found: ModelFolder) -> None:
+    """Raise `CheckpointError` where a folder holds the autoencoder of a synthetic task."""
+    if found.head is not None and found.head.get("kind") == "autoencoder":
+        raise CheckpointError(
+            f"{found.source} holds the autoencoder of a synthetic task; load it in Python with HyenaAutoencoder.from_pretrained"
+        )
 
 
 def language_model(config: HyenaConfig) -> HyenaForCausalLM | HyenaForMaskedLM:

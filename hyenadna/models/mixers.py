@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from hyenadna.models.config import HyenaConfig
+from hyenadna.models.equivariant import build_conv, build_linear
 from hyenadna.models.hyena import HyenaOperator, blank, smoothed
 from hyenadna.ops.fftconv import fftconv
-from hyenadna.ops.linear import Linear
 
 __all__ = [
     "Attention",
@@ -93,8 +93,9 @@ class Attention(nn.Module):
         super().__init__()
         self.n_heads = config.attention_heads
         self.base = config.rotary_base
-        self.in_proj = Linear(config.d_model, 3 * config.d_model)
-        self.out_proj = Linear(config.d_model, config.d_model)
+        self.paired = config.equivariant
+        self.in_proj = build_linear(config, config.d_model, 3 * config.d_model)
+        self.out_proj = build_linear(config, config.d_model, config.d_model)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Map (B, L, D) to (B, L, D); keys where the mask (B, L) is False are not looked at."""
@@ -107,7 +108,8 @@ class Attention(nn.Module):
         """Project (B, L, D) at positions `first` … to queries, keys and values, each (B, H, L, P), the first two turned."""
         projected = self.in_proj(x).unflatten(-1, (3, self.n_heads, -1))
         q, k, v = (s.transpose(1, 2) for s in projected.unbind(2))
-        return rotate(q, self.base, first), rotate(k, self.base, first), v
+        q, k = (rotate(s, self.base, first, paired=self.paired) for s in (q, k))
+        return q, k, v
 
     def join(self, y: torch.Tensor) -> torch.Tensor:
         """Project the heads' results (B, H, L, P) back to (B, L, D)."""
@@ -122,7 +124,7 @@ class CausalAttention(Attention):
         return self.join(scaled_dot_product_attention(*self.heads(x), is_causal=True))
 
 
-def rotate(x: torch.Tensor, base: float, first: int = 0) -> torch.Tensor:
+def rotate(x: torch.Tensor, base: float, first: int = 0, *, paired: bool = False) -> torch.Tensor:
     """Turn channels j and j + P/2 of each position as a pair by the angle position · base^(−2j / P).
 
     Parameters
@@ -133,6 +135,8 @@ def rotate(x: torch.Tensor, base: float, first: int = 0) -> torch.Tensor:
         > 1.
     first
         Position of the first row.
+    paired
+        Of an equivariant model, P a multiple of 4: channels j = 2i and 2i + 1 have one angle, that of 2i, and the second turns the other way round.
 
     Returns
     -------
@@ -144,7 +148,10 @@ def rotate(x: torch.Tensor, base: float, first: int = 0) -> torch.Tensor:
     where = x.device if x.device.type in ("cuda", "meta") else None
     position = torch.arange(first, first + length, dtype=torch.float64, device=where)
     exponent = torch.arange(0, width, 2, dtype=torch.float64, device=where) / width
-    angle = position[:, None] * base**-exponent
+    frequency = base**-exponent
+    if paired:
+        frequency = torch.stack([frequency[::2], -frequency[::2]], dim=-1).flatten()
+    angle = position[:, None] * frequency
     dtype = torch.promote_types(x.dtype, torch.float32)
     cos, sin = angle.cos().to(x.device, dtype), angle.sin().to(x.device, dtype)
     a, b = x.to(dtype).chunk(2, dim=-1)
@@ -162,9 +169,9 @@ class GatedConvolution(nn.Module):
         super().__init__()
         width, taps = config.d_model, config.conv_kernel_size
         self.ahead = (taps - 1) // 2 if config.bidirectional else 0
-        self.in_proj = Linear(width, 3 * width)
-        self.conv = nn.Conv1d(width, width, taps, groups=width, padding=taps - 1)
-        self.out_proj = Linear(width, width)
+        self.in_proj = build_linear(config, width, 3 * width)
+        self.conv = build_conv(config, width, taps)
+        self.out_proj = build_linear(config, width, width)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Map (B, L, D) to (B, L, D); the mask (B, L), True at real tokens, is for bidirectional models."""

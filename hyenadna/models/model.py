@@ -12,12 +12,18 @@ from typing import Any, cast
 
 import torch
 
-from hyenadna.errors import CheckpointError
+from hyenadna.errors import CheckpointError, ConfigError
 from hyenadna.models.backbone import initialize
 from hyenadna.models.checkpoint import ModelFolder, read_model_folder
 from hyenadna.models.config import HyenaConfig
+from hyenadna.models.equivariant import exchanged
 from hyenadna.models.heads import ClassificationHead, Pooling, check_mask
-from hyenadna.models.language import HyenaForCausalLM, HyenaForMaskedLM, HyenaModel
+from hyenadna.models.language import (
+    HyenaForCausalLM,
+    HyenaForMaskedLM,
+    HyenaModel,
+    refuse_autoencoder,
+)
 from hyenadna.models.strands import complement_table, mirrored, reverse_complement_padded
 from hyenadna.tokenizers import CharacterTokenizer
 
@@ -32,14 +38,23 @@ class HyenaForSequenceClassification(HyenaModel):
     n_classes
         Number of classes C; None means as many as labels, or 2.
     pooling, n_positions
-        ``"mean"``, ``"last"``, ``"attention"`` or ``"positional"``, over real tokens only; see `ClassificationHead`.
+        ``"mean"``, ``"last"``, ``"attention"``, ``"attention_max"`` or ``"positional"``, over real tokens only; see `ClassificationHead`.
     labels
         Name of each class, kept in the saved folder; None names them 0 … C − 1.
     head_bias, head_dropout
         Bias and dropout of the head.
     both_directions
         Read the other strand too and join the two at every position. A causal backbone sees both sides of it then; a bidirectional one, which does
-        anyway, both strands.
+        anyway, both strands. An equivariant one always does.
+
+    With an equivariant backbone the head reads the states twice, in the direction of either strand, and its logits are averaged: classes do not depend on the
+    strand, whatever the pooling; ``"last"`` pools both ends, and ``"positional"`` counts places from both. That is for tasks in which the strand has no
+    meaning.
+
+    Raises
+    ------
+    ConfigError
+        `both_directions` with an equivariant backbone, or a setting of the head is out of range.
     """
 
     def __init__(
@@ -55,6 +70,10 @@ class HyenaForSequenceClassification(HyenaModel):
         both_directions: bool = False,
     ) -> None:
         super().__init__(config)
+        if config.equivariant and both_directions:
+            raise ConfigError(
+                "both_directions=true adds nothing to an equivariant model, whose states are of both strands already; set both_directions=false"
+            )
         if n_classes is None:
             n_classes = 2 if labels is None else len(labels)
         self.head = ClassificationHead(
@@ -89,7 +108,8 @@ class HyenaForSequenceClassification(HyenaModel):
         mask
             bool, shape (B, L), True at real tokens; None means that every token is real.
         both_strands
-            Average the logits of each sequence and its reverse complement, which then have the same.
+            Average the logits of each sequence and its reverse complement, which then have the same. Those of an equivariant model have so anyway, and
+            nothing is computed twice.
 
         Returns
         -------
@@ -105,6 +125,9 @@ class HyenaForSequenceClassification(HyenaModel):
             mask = torch.ones_like(token_ids, dtype=torch.bool)
         elif not (mask.is_cuda and torch.cuda.is_current_stream_capturing()):
             check_mask(mask, token_ids.shape)  # not in a CUDA graph: it waits for values
+        if self.config.equivariant:
+            hidden = self.backbone(token_ids, mask)
+            return self._averaged(hidden, exchanged(mirrored(hidden, mask)), mask)
         joined = self.head.join is not None
         if not (joined or both_strands):
             return cast(torch.Tensor, self.head(self.backbone(token_ids, mask), mask))
@@ -117,9 +140,15 @@ class HyenaForSequenceClassification(HyenaModel):
             )
             if not both_strands:
                 return cast(torch.Tensor, self.head(ahead, mask))
-            strands = ahead, back
-        logits = self.head(torch.cat(strands), both_masks)
-        return cast(torch.Tensor, logits.view(2, len(token_ids), -1).mean(0))
+            return self._averaged(ahead, back, mask)
+        return self._averaged(strands[0], strands[1], mask)
+
+    def _averaged(
+        self, ahead: torch.Tensor, back: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the mean of the logits (B, C) of two readings."""
+        logits = self.head(torch.cat([ahead, back]), torch.cat([mask, mask]))
+        return cast(torch.Tensor, logits.view(2, len(mask), -1).mean(0))
 
     def head_settings(self) -> dict[str, Any]:
         """Return what ``config.json`` needs to rebuild the head."""
@@ -200,6 +229,7 @@ class HyenaForSequenceClassification(HyenaModel):
         n_positions: int = 0,
         both_directions: bool = False,
     ) -> HyenaForSequenceClassification:
+        refuse_autoencoder(found)
         saved = None if new_head else copy.copy(found.head)
         if saved is None:
             if n_classes is None:

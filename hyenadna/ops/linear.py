@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from torch.nn.functional import gelu
 
-__all__ = ["Linear", "linear_gelu"]
+__all__ = ["Linear", "linear", "linear_gelu"]
 
 
 class Linear(nn.Linear):
@@ -21,13 +22,18 @@ class Linear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (…, K) to (…, M)."""
-        dtype = _dtype(x, self.weight)
-        if dtype is None:
-            return super().forward(x)
-        if torch.is_grad_enabled():
-            product: torch.Tensor = _Product.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
-            return product
-        return _product(x, self.weight, self.bias, dtype=dtype)
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return x·weightᵀ + bias, (…, M), of x (…, K), weight (M, K) and bias (M,)."""
+    dtype = _dtype(x, weight)
+    if dtype is None:
+        return functional.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        product: torch.Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return product
+    return _product(x, weight, bias, dtype=dtype)
 
 
 def linear_gelu(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:

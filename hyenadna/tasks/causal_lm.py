@@ -51,8 +51,11 @@ def scored_targets(token_ids: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         bool, shape (B, L − 1): entry t is about token t + 1.
     """
-    targets = token_ids[:, 1:]
-    return (targets >= BASE_TOKEN_IDS[0]) & (targets <= BASE_TOKEN_IDS[-1])
+    return _is_base(token_ids[:, 1:])
+
+
+def _is_base(token_ids: torch.Tensor) -> torch.Tensor:
+    return (token_ids >= BASE_TOKEN_IDS[0]) & (token_ids <= BASE_TOKEN_IDS[-1])
 
 
 def target_weight(
@@ -99,9 +102,31 @@ def next_base_loss(
     LossSum
         Sums in float32 (float64 for float64 logits).
     """
-    scored = scored_targets(token_ids)
-    targets = token_ids[:, 1:].long().masked_fill(~scored, _IGNORED)
-    precise = logits[:, :-1] if logits.dtype == torch.float64 else logits[:, :-1].float()
+    return summed_loss(logits[:, :-1], token_ids[:, 1:], weight)
+
+
+def summed_loss(
+    logits: torch.Tensor, token_ids: torch.Tensor, weight: torch.Tensor | None
+) -> LossSum:
+    """Sum −log p of those tokens that are A, C, G or T, each under the logits of its own place.
+
+    Parameters
+    ----------
+    logits
+        Floating point, shape (B, T, V). Computed on in float32 or better.
+    token_ids
+        Any integer dtype, shape (B, T).
+    weight
+        Shape (B, T); None weighs every base 1.
+
+    Returns
+    -------
+    LossSum
+        Sums in float32 (float64 for float64 logits).
+    """
+    scored = _is_base(token_ids)
+    targets = token_ids.long().masked_fill(~scored, _IGNORED)
+    precise = logits if logits.dtype == torch.float64 else logits.float()
     nats = functional.cross_entropy(
         precise.reshape(-1, logits.shape[-1]),
         targets.reshape(-1),

@@ -5,11 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from hyenadna.errors import FileFormatError
-from hyenadna.tokenizers.base import TOKENIZER_FILE, TokenIds, Tokenizer, read_tokenizer_config
+from hyenadna.tokenizers.base import (
+    TOKENIZER_FILE,
+    TokenIds,
+    Tokenizer,
+    Vocabulary,
+    read_tokenizer_config,
+)
 from hyenadna.tokenizers.bytes import ByteTokenizer
 from hyenadna.tokenizers.character import CharacterTokenizer
+from hyenadna.tokenizers.symbols import SymbolTokenizer
 
-__all__ = ["ByteTokenizer", "CharacterTokenizer", "TokenIds", "Tokenizer", "load_tokenizer"]
+__all__ = [
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "SymbolTokenizer",
+    "TokenIds",
+    "Tokenizer",
+    "Vocabulary",
+    "load_tokenizer",
+]
 
 
 def load_tokenizer(folder: str | Path) -> CharacterTokenizer | ByteTokenizer:

@@ -15,24 +15,29 @@ TokenIds = npt.NDArray[np.uint8]
 TOKENIZER_FILE = "tokenizer_config.json"
 
 
-class Tokenizer(Protocol):
-    """Text to token ids, one id a character, by one table lookup."""
+class Vocabulary(Protocol):
+    """What a model folder says about the token ids of its model."""
 
     kind: ClassVar[str]
-    pad_token_id: int
 
     @property
     def vocab_size(self) -> int:
         """Number of ids, special tokens included."""
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the settings into a model folder."""
+
+
+class Tokenizer(Vocabulary, Protocol):
+    """Text to token ids, one id a character, by one table lookup."""
+
+    pad_token_id: int
 
     def encode(self, sequence: str | bytes, *, record: str = "") -> TokenIds:
         """Return the token ids, uint8, shape (L,)."""
 
     def decode(self, token_ids: npt.ArrayLike) -> str:
         """Return the text of token ids, shape (L,)."""
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the tokenizer's settings into a model folder."""
 
 
 def write_tokenizer_config(folder: str | Path, settings: dict[str, Any]) -> None:

@@ -13,12 +13,10 @@ from typing import Any
 
 from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaConfig
-
-
-def require(name: str, value: Any, condition: bool, expected: str) -> None:
-    """Raise `ConfigError` naming a setting, its value and what is expected, unless the condition holds."""
-    if not condition:
-        raise ConfigError(f"{name}={value!r} is impossible; {expected}")
+from hyenadna.tasks.masked_lm import Masking
+from hyenadna.tasks.objectives import MaskedBases, NextBase, Objective
+from hyenadna.training.checks import require as require
+from hyenadna.training.synthetic_config import GridConfig, SyntheticConfig
 
 
 def _require_finite(name: str, value: float, low: float, high: float = math.inf) -> None:
@@ -63,6 +61,8 @@ class ModelConfig:
     attention_heads: int = 8
     rotary_base: float = 10_000.0
     conv_kernel_size: int = 7
+    bidirectional: bool = False
+    equivariant: bool = False
     embed_dropout: float = 0.1
     resid_dropout: float = 0.0
     layer_norm_eps: float = 1e-5
@@ -132,6 +132,10 @@ class DataConfig:
 
     Parameters
     ----------
+    kind
+        ``genomes``; or ``synthetic``, rows of a task that `synthetic` describes: the settings of genomes, `validation_tokens` and the two last then say nothing.
+    synthetic
+        The task.
     fasta
         The genome: FASTA (plain, gzip, bgzip), ``.2bit`` or ``bundled:…``. Exclusive with `genomes`.
     genomes
@@ -154,6 +158,8 @@ class DataConfig:
         Windows with a larger share of N are redrawn, 0 to 1.
     """
 
+    kind: str = "genomes"
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     fasta: str | None = None
     genomes: list[GenomeConfig] = field(default_factory=list)
     train: Any = None
@@ -167,6 +173,7 @@ class DataConfig:
     max_n_fraction: float = 0.5
 
     def __post_init__(self) -> None:
+        require("data.kind", self.kind, self.kind in ("genomes", "synthetic"), "genomes or synthetic is needed")  # fmt: skip
         for name in ("train", "validation", "test"):
             setattr(self, name, region_list(f"data.{name}", getattr(self, name)))
         require("data.seq_len", self.seq_len, self.seq_len >= 2, "at least 2 tokens are needed")
@@ -212,18 +219,54 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """What is predicted: the next base; PAD, N and the first base of a window are never scored.
+    """What is predicted: the next base, or hidden ones; PAD and N never are.
 
     Parameters
     ----------
+    name
+        ``causal_lm``: the next base, of all but the first of a window, by a causal model. ``masked_lm``: hidden bases from both sides, by a model with
+        ``model.bidirectional=true``; the settings below the next one are for it alone.
     soft_mask_weight
         Weight of soft-masked (lower-case, repeat) bases in the training loss, 0 to 1; validation counts every base as 1.
+    mask_fraction
+        Share of the bases that are hidden, between 0 and 1.
+    mean_span
+        Mean length of a hidden span, bases, ≥ 1; lengths are geometric. 1 hides each base independently.
+    mask_share, random_share
+        Of the hidden bases, those that are read as [MASK] and as a random base; the rest is read as it is. Each 0 to 1, together at most 1.
     """
 
+    name: str = "causal_lm"
     soft_mask_weight: float = 1.0
+    mask_fraction: float = 0.15
+    mean_span: float = 1.0
+    mask_share: float = 0.8
+    random_share: float = 0.1
 
     def __post_init__(self) -> None:
+        names = ("causal_lm", "masked_lm")
+        require("task.name", self.name, self.name in names, f"one of {', '.join(names)} is needed")
         _require_finite("task.soft_mask_weight", self.soft_mask_weight, 0, 1)
+        require("task.mask_fraction", self.mask_fraction, 0 < self.mask_fraction < 1,
+                "a share between 0 and 1 is needed")  # fmt: skip
+        _require_finite("task.mean_span", self.mean_span, 1)
+        for name in ("mask_share", "random_share"):
+            _require_finite(f"task.{name}", getattr(self, name), 0, 1)
+        require("task.random_share", self.random_share, self.mask_share + self.random_share <= 1 + 1e-9,
+                f"with task.mask_share={self.mask_share} it is more than all hidden bases")  # fmt: skip
+        changed = [f for f in dataclasses.fields(Masking) if getattr(self, f.name) != f.default]
+        if self.name == "causal_lm" and changed:
+            raise ConfigError(
+                f"task.{changed[0].name}={getattr(self, changed[0].name)!r} is for task=masked_lm, where bases are hidden; choose that, or leave it out"
+            )
+
+    def objective(self, seed: int) -> Objective:
+        """Return the objective of a run with a seed."""
+        if self.name == "causal_lm":
+            return NextBase(self.soft_mask_weight)
+        names = [f.name for f in dataclasses.fields(Masking)]
+        masking = Masking(**{name: getattr(self, name) for name in names})
+        return MaskedBases(masking, seed, self.soft_mask_weight)
 
 
 @dataclass(kw_only=True)
@@ -458,6 +501,8 @@ class PretrainConfig:
 
     Parameters
     ----------
+    grid
+        With rows: not one run but many.
     seed
         Of the initial weights, the windows and the dropout, ≥ 0.
     run_dir
@@ -477,6 +522,7 @@ class PretrainConfig:
     trainer: PretrainTrainerConfig = field(default_factory=PretrainTrainerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    grid: GridConfig = field(default_factory=GridConfig)
     seed: int = 42
     run_dir: str | None = None
     resume: str | None = None

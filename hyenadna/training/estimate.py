@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from hyenadna.errors import ConfigError
-from hyenadna.models import HyenaConfig, HyenaForCausalLM
+from hyenadna.models import HyenaConfig, language_model
 from hyenadna.models.filter import MOST_KEPT_BYTES
 from hyenadna.ops.block.limits import MOST_HIDDEN, MOST_SMOOTHED
 from hyenadna.ops.fftconv.plan import workspace_bytes
@@ -78,7 +78,7 @@ def estimate(config: PretrainConfig, model: HyenaConfig) -> Estimate:
     if data.micro_batch_size is not None:
         batch = min(batch, data.micro_batch_size)
     with torch.device("meta"):
-        n_parameters = HyenaForCausalLM(model).n_parameters()
+        n_parameters = language_model(model).n_parameters()
     return Estimate(
         n_parameters,
         data.global_batch_size * data.seq_len,
@@ -127,7 +127,7 @@ def _half_mixer(model: HyenaConfig, kind: str, batch: int, length: int) -> _Mixe
         # Normed, projected (3), the convolution's input and output, the result.
         return _MixerBytes(14 * numbers, (4 + 2 + 2 + 6 + 6) * numbers)
     shared = model.hyena_head_dim
-    filters = 4 * model.d_model // shared * length
+    filters = 4 * model.d_model // shared * length * (2 if model.bidirectional else 1)
     if shared > 1:
         # Normed, projected (3), smoothed (3), the result; products of gates and values, and their convolutions.
         work = workspace_bytes(shared * numbers, 2, backward=True)
@@ -135,6 +135,10 @@ def _half_mixer(model: HyenaConfig, kind: str, batch: int, length: int) -> _Mixe
             (16 + 4 * shared) * numbers + filters,
             (20 + 10 * shared) * numbers + work + 2 * filters,
         )
+    if model.bidirectional:
+        # Normed, projected (3), smoothed (3) and these turned round (3), the result; plain layers, which keep what they need.
+        work = workspace_bytes(numbers, 2, backward=True)
+        return _MixerBytes(22 * numbers + filters, 30 * numbers + work + 2 * filters)
     # Projected signals (3) and the convolution's result in half precision.
     kept_filters = filters if filters <= MOST_KEPT_BYTES else 0
     # Projected gradients, smoothed signals and their gradients of some channels, workspaces, the filter and its gradient.
@@ -156,7 +160,7 @@ def plain_bytes(model: HyenaConfig, batch: int, length: int, n_parameters: int) 
 def kept_bytes(model: HyenaConfig, batch: int, length: int, device: str) -> int:
     """Count the bytes that autograd keeps for the backward pass, parameters aside, on a device ("meta" computes nothing)."""
     with torch.device(device):
-        network = HyenaForCausalLM(model).train()
+        network = language_model(model).train()
         token_ids = torch.full((batch, length), 7)
     own = {p.untyped_storage()._cdata for p in (*network.parameters(), *network.buffers())}
     found: dict[int, torch.UntypedStorage] = {}

@@ -34,12 +34,13 @@ class ClassifierConfig(ModelConfig):
         Longest input, bases; 0 takes the longest sequence of the task. It is the length on which the filters are laid out, so
         it should be near the length of the data.
     pooling
-        ``attention`` (a learned average), ``mean``, ``last``, or ``positional`` (average, maximum, and a readout of every position, for sequences
-        cut around something); padding never counts.
+        ``attention`` (a learned average), ``mean``, ``last``, ``attention_max`` (that average and the maximum), or ``positional`` (these two and a
+        readout of every position, for sequences cut around something); padding never counts.
     head_dropout
         Dropout of the pooled features, in [0, 1).
     both_directions
-        Read the other strand too and join both at every position, at twice the time: the model then sees both sides of a position.
+        Read the other strand too and join both at every position, at twice the time: the model then sees both sides of a position. Not with
+        equivariant models, whose states are of both strands already.
     """
 
     d_model: int = 64
@@ -154,7 +155,8 @@ class ClassificationConfig:
     strands
         ``forward`` reads sequences as they are. ``both`` averages the logits of both strands in training and prediction, at
         twice the time: for tasks where the strand has no meaning, such as transcription-factor binding. ``predict_both`` does
-        so in prediction only, to go with ``data.rc_probability=0.5``.
+        so in prediction only, to go with ``data.rc_probability=0.5``. Equivariant models (``model.equivariant``) have the logits of both strands at
+        once: with them, the three are the same, at no cost.
     class_weights
         ``none``, or ``balanced``: rows count inversely to the frequency of their class.
     label_smoothing
@@ -299,7 +301,7 @@ class SuiteConfig:
     dataset
         Data set whose published figures the table shows; empty for none.
     jobs
-        Experiments at a time, ≥ 0; 0 takes 4 on a GPU, which a small model does not fill, and 1 elsewhere.
+        Experiments at a time, ≥ 0; 0 takes 4 on each GPU that is visible, which a small model does not fill, and 1 without.
     """
 
     experiments: list[str] = field(default_factory=list)

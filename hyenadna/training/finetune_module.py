@@ -30,7 +30,7 @@ from hyenadna.training.trainer import clip_gradients
 
 FINETUNE_COLUMNS = ("seed", "epoch", "loss_nats", *METRICS, "lr", "sequences_per_s")
 
-_LORA_TARGETS = ["mixer.in_proj", "mixer.out_proj", "mlp.fc1", "mlp.fc2"]
+_LORA_TARGETS = ("mixer.in_proj", "mixer.out_proj", "mlp.fc1", "mlp.fc2")
 
 
 def freeze_backbone(model: HyenaForSequenceClassification) -> None:
@@ -54,7 +54,10 @@ def add_lora(model: HyenaForSequenceClassification, config: LoraConfig) -> None:
     from peft import inject_adapter_in_model
 
     freeze_backbone(model)
-    names = [name for name, _ in model.named_modules() if name.endswith(tuple(_LORA_TARGETS))]
+    names = [
+        name for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.removesuffix(".strand").endswith(_LORA_TARGETS)
+    ]  # fmt: skip
     peft = PeftConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=names
     )

@@ -7,13 +7,17 @@ import io
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from hyenadna.errors import FileFormatError
 from hyenadna.io.atomic import atomic_path, output_errors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PRETRAIN_COLUMNS = ("tokens", "loss_nats", "bits_per_base", "lr", "tokens_per_s", "seq_len")
 
@@ -120,7 +124,30 @@ def truncate_metrics(path: Path, last_step: int) -> None:
         temporary.write_text("".join(f"{line}\n" for line in kept))
 
 
-def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> None:
+def plot_accuracy(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "", unit: str = "accuracy"
+) -> None:
+    """Draw accuracy over tokens, training and validation, to a PNG file.
+
+    Parameters
+    ----------
+    rows
+        From `read_metrics`, of a synthetic task.
+    path
+        The file, replaced.
+    title
+        Above the axes.
+    unit
+        Beside them.
+    """
+    figure, axes = _curves(rows, "accuracy")
+    axes.set_ylim(-0.03, 1.03)
+    _finish(figure, axes, path, unit, title)
+
+
+def plot_loss(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "", unit: str = "bits per base"
+) -> None:
     """Draw bits per base over tokens, training and validation, to a PNG file.
 
     Parameters
@@ -131,10 +158,22 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
         The file, replaced.
     title
         Above the axes.
+    unit
+        Beside them: which bases the bits are of.
     """
+    figure, axes = _curves(rows, "bits_per_base")
+    axes.axhline(2.0, color="0.6", linewidth=0.8, linestyle=":", label="uniform over A, C, G, T")
+    # The first steps fall from log2 of the vocabulary; shown whole, they would flatten everything that matters.
+    settled = [r["bits_per_base"] for r in rows[len(rows) // 5 :] if "bits_per_base" in r]
+    if settled:
+        low, high = min(settled), max([*settled, 2.0])
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
+    _finish(figure, axes, path, unit, title)
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], metric: str) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -144,22 +183,18 @@ def plot_loss(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
         ("validation", {"color": "#b5483a", "marker": "o", "markersize": 4, "linewidth": 1.5}),
     )
     for split, style in styles:
-        points = [
-            (r["tokens"], r["bits_per_base"])
-            for r in rows
-            if r["split"] == split and "bits_per_base" in r
-        ]
+        points = [(r["tokens"], r[metric]) for r in rows if r["split"] == split and metric in r]
         if points:
             axes.plot(*zip(*points, strict=True), label=split, **style)
-    axes.axhline(2.0, color="0.6", linewidth=0.8, linestyle=":", label="uniform over A, C, G, T")
-    # The first steps fall from log2 of the vocabulary; shown whole, they would flatten everything that matters.
-    settled = [r["bits_per_base"] for r in rows[len(rows) // 5 :] if "bits_per_base" in r]
-    if settled:
-        low, high = min(settled), max([*settled, 2.0])
-        axes.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
+    return figure, axes
+
+
+def _finish(figure: Figure, axes: Axes, path: Path, label: str, title: str) -> None:
+    from matplotlib.ticker import EngFormatter
+
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("tokens read")
-    axes.set_ylabel("bits per base")
+    axes.set_ylabel(label)
     axes.set_title(title)
     axes.legend(frameon=False)
     with atomic_path(path, force=True) as temporary:

@@ -6,7 +6,6 @@ Everything that can be wrong with settings and data is found before the run fold
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,18 +15,13 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from hyenadna.errors import CheckpointError, ConfigError
-from hyenadna.models import HyenaForCausalLM
-from hyenadna.tokenizers import CharacterTokenizer
+from hyenadna.models import HyenaModel
 from hyenadna.training.callbacks import AfterValidation, ProgressReporter, SaveLast, StopInOrder
-from hyenadna.training.config import ModelConfig, PretrainConfig, to_plain
-from hyenadna.training.metrics_log import MetricsLog, plot_loss, read_metrics, truncate_metrics
-from hyenadna.training.pretrain_data import (
-    PretrainData,
-    SplitGenome,
-    absolute_sources,
-    open_genomes,
-)
-from hyenadna.training.pretrain_module import CausalLMModule
+from hyenadna.training.config import PretrainConfig, to_plain
+from hyenadna.training.metrics_log import MetricsLog, read_metrics, truncate_metrics
+from hyenadna.training.pretrain_data import absolute_sources
+from hyenadna.training.pretrain_module import PretrainModule
+from hyenadna.training.pretrain_parts import PretrainParts, build_parts, with_vocabulary
 from hyenadna.training.run_folder import (
     RunFolder,
     create_run_folder,
@@ -67,7 +61,7 @@ class PretrainResult(NamedTuple):
 def pretrain(
     config: PretrainConfig, *, packing_progress: Callable[[int], None] | None = None
 ) -> PretrainResult:
-    """Train a causal language model and write its run folder.
+    """Train a language model, causal or masked, and write its run folder.
 
     Parameters
     ----------
@@ -94,6 +88,7 @@ def _pretrain(
     config: PretrainConfig, packing_progress: Callable[[int], None] | None
 ) -> PretrainResult:
     absolute_sources(config.data)
+    config.model = with_vocabulary(config)
     plan = LengthPlan(
         config.data.seq_len,
         config.data.global_batch_size,
@@ -105,29 +100,13 @@ def _pretrain(
         run, start_step = _resume(config)
     else:
         run, start_step = plan_run_folder("pretrain", config.run_dir, force=config.force), 0
-    tokenizer = CharacterTokenizer()
-    model = build_language_model(config.model, seed=config.seed, load=not config.resume)
-    if model.config.vocab_size < tokenizer.vocab_size:
-        raise ConfigError(
-            f"model.vocab_size={model.config.vocab_size} is too small: nucleotides have {tokenizer.vocab_size} token ids"
-        )
-    if config.data.seq_len > model.config.max_seq_len:
-        raise ConfigError(
-            f"data.seq_len={config.data.seq_len} exceeds the model's max_seq_len of {model.config.max_seq_len}; choose "
-            "shorter windows, a longer model (such as model=small_32k), or set model.max_seq_len"
-        )
     require_logger(config.logger)
     build_trainer(config.trainer, loggers=(), callbacks=())  # refuses impossible hardware
-    genomes = open_genomes(config.data, progress=packing_progress)
-    data = PretrainData(
-        genomes, config.data, plan, tokenizer=tokenizer, seed=config.seed, start_step=start_step,
-        max_steps=config.trainer.max_steps, num_workers=config.trainer.num_workers,
-        soft_mask=config.task.soft_mask_weight != 1.0,
-    )  # fmt: skip
-    module = CausalLMModule(model, config, plan)
+    parts = build_parts(config, plan, start_step=start_step, packing_progress=packing_progress)
+    model, data, module = parts.module.model, parts.data, parts.module
     if is_first_process() and not config.resume:
         run = create_run_folder(run, named=config.run_dir is not None, force=config.force)
-    loggers = build_loggers(config.logger, MetricsLog(run.metrics), run.root)
+    loggers = build_loggers(config.logger, MetricsLog(run.metrics, parts.columns), run.root)
     if is_first_process():
         run.write_config(_saved_settings(config, model))
         truncate_metrics(run.metrics, start_step)
@@ -135,7 +114,7 @@ def _pretrain(
     trainer = build_trainer(
         config.trainer,
         loggers=loggers,
-        callbacks=_callbacks(config, run, stop, module.shown),
+        callbacks=_callbacks(config, run, stop, parts),
         max_steps=config.trainer.max_steps,
         max_epochs=-1,
         val_check_interval=_validate_every(config),
@@ -150,53 +129,16 @@ def _pretrain(
     if stop.reason is None and module.last_validation.get("step") != config.trainer.max_steps:
         # The weights are the averaged ones by now where an average is kept, as in the validations before.
         trainer.validate(module, datamodule=data, verbose=False)
+    if stop.reason is None and parts.has_test:
+        trainer.test(module, datamodule=data, verbose=False)
     report: dict[str, Any] = {}
     if trainer.is_global_zero:
-        model.save_pretrained(run.model, tokenizer)
-        plot_loss(read_metrics(run.metrics), run.plot, title=run.root.name)
-        report = _report(config, module, genomes, stop.reason, started)
+        model.save_pretrained(run.model, parts.vocabulary)
+        _plot(run, parts)
+        report = _report(config, module, parts.description, stop.reason, started)
         run.write_report(report)
     trainer.strategy.barrier("pretrain is done")
     return PretrainResult(run, report, stop.reason)
-
-
-def build_language_model(config: ModelConfig, *, seed: int, load: bool = True) -> HyenaForCausalLM:
-    """Return the model of a run: random weights, or pretrained ones.
-
-    Parameters
-    ----------
-    config
-        Shape, and where to start from.
-    seed
-        Of random weights; the global generator is left as it was.
-    load
-        Read `config.pretrained`; off where a checkpoint is going to replace the weights anyway.
-
-    Raises
-    ------
-    ConfigError, CheckpointError
-        The shape is impossible, or the pretrained model cannot be read.
-    """
-    if config.pretrained and load:
-        loaded = HyenaForCausalLM.from_pretrained(
-            config.pretrained, max_seq_len=config.extend_max_seq_len
-        )
-        shape = dataclasses.replace(
-            loaded.config,
-            embed_dropout=config.embed_dropout,
-            resid_dropout=config.resid_dropout,
-            activation_checkpointing=config.activation_checkpointing,
-        )
-        model = HyenaForCausalLM(shape)
-        model.load_state_dict(loaded.state_dict())
-        return model.train()
-    if config.extend_max_seq_len is not None and not config.pretrained:
-        raise ConfigError(
-            "model.extend_max_seq_len needs model.pretrained; set model.max_seq_len instead"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return HyenaForCausalLM(config.hyena_config()).train()
 
 
 def _check_batches(config: PretrainConfig) -> None:
@@ -230,7 +172,7 @@ def _resume(config: PretrainConfig) -> tuple[RunFolder, int]:
     return run, step
 
 
-def _saved_settings(config: PretrainConfig, model: HyenaForCausalLM) -> dict[str, Any]:
+def _saved_settings(config: PretrainConfig, model: HyenaModel) -> dict[str, Any]:
     """Return the settings as config.yaml keeps them: with the shape that the model really has, without this call's words."""
     plain = to_plain(config)
     plain["model"].update(model.config.to_dict(), extend_max_seq_len=None)
@@ -243,7 +185,7 @@ def _validate_every(config: PretrainConfig) -> int:
 
 
 def _callbacks(
-    config: PretrainConfig, run: RunFolder, stop: StopInOrder, shown: dict[str, float]
+    config: PretrainConfig, run: RunFolder, stop: StopInOrder, parts: PretrainParts
 ) -> list[Callback]:
     every = config.trainer.checkpoint_every or max(1, config.trainer.max_steps // 20)
     callbacks: list[Callback] = []
@@ -259,17 +201,19 @@ def _callbacks(
         )
     )
     if config.trainer.progress:
-        callbacks.append(ProgressReporter(shown, config.trainer.max_steps))
-    callbacks.append(
-        AfterValidation(lambda: plot_loss(read_metrics(run.metrics), run.plot, title=run.root.name))
-    )
+        callbacks.append(ProgressReporter(parts.module.shown, config.trainer.max_steps))
+    callbacks.append(AfterValidation(lambda: _plot(run, parts)))
     return callbacks
+
+
+def _plot(run: RunFolder, parts: PretrainParts) -> None:
+    parts.plot(read_metrics(run.metrics), run.plot, title=run.root.name, unit=parts.module.unit)
 
 
 def _report(
     config: PretrainConfig,
-    module: CausalLMModule,
-    genomes: list[SplitGenome],
+    module: PretrainModule,
+    data: list[dict[str, Any]],
     stopped: str | None,
     started: float,
 ) -> dict[str, Any]:
@@ -282,7 +226,9 @@ def _report(
         if module.trainer.global_step
         else module.last_validation.get("step"),
         "tokens_per_step": module.plan.tokens_per_step,
+        "unit": module.unit,
         "validation": module.last_validation,
+        **({"test": module.last_test} if module.last_test else {}),
         "throughput": {
             "first_step_seconds": round(module.first_step_seconds or 0.0, 3),
             "tokens": module.train_tokens,
@@ -290,7 +236,7 @@ def _report(
             "tokens_per_s": round(module.train_tokens / seconds, 1),
         },
         "n_parameters": model.n_parameters(),
-        "data": [genome.describe() for genome in genomes],
+        "data": data,
         **environment(),
         "config": _saved_settings(config, model),
     }

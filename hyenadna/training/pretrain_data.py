@@ -85,8 +85,8 @@ def open_genomes(
     return opened
 
 
-class TrainBatch(NamedTuple):
-    """One process's share of one optimizer step.
+class WindowBatch(NamedTuple):
+    """Consecutive windows: one process's share of one optimizer step, or of a validation.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class TrainBatch(NamedTuple):
     soft_mask
         bool, shape (B, L), or None where repeats count like other bases.
     first_window
-        Index of the first window in the run's endless list.
+        Number of the first window in the run's endless list, or in the list of validation windows.
     """
 
     token_ids: torch.Tensor
@@ -103,7 +103,7 @@ class TrainBatch(NamedTuple):
     first_window: int
 
 
-class TrainSteps(Dataset[TrainBatch]):
+class TrainSteps(Dataset[WindowBatch]):
     """Optimizer step → this process's batch: a pure function, so workers, devices and resuming cannot disturb it."""
 
     def __init__(
@@ -121,7 +121,7 @@ class TrainSteps(Dataset[TrainBatch]):
         self.world_size = world_size
         self.soft_mask = soft_mask
 
-    def __getitem__(self, step: int) -> TrainBatch:
+    def __getitem__(self, step: int) -> WindowBatch:
         """Return the batch of a 0-based optimizer step."""
         planned = self.plan.at(step)
         indices = planned.share(self.rank, self.world_size)
@@ -131,13 +131,13 @@ class TrainSteps(Dataset[TrainBatch]):
                 np.stack([self._mask(index, planned.seq_len) for index in indices])
             )
         token_ids = torch.from_numpy(self.windows.batch(indices, planned.seq_len))
-        return TrainBatch(token_ids, masks, indices.start)
+        return WindowBatch(token_ids, masks, indices.start)
 
     def _mask(self, index: int, seq_len: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         return self.windows.soft_mask_window(index, seq_len)
 
 
-class _Steps(Sampler[int]):
+class StepSampler(Sampler[int]):
     """The steps that are left, in order."""
 
     def __init__(self, start: int, end: int) -> None:
@@ -148,7 +148,7 @@ class _Steps(Sampler[int]):
         return iter(range(self.start, self.end))
 
 
-class TiledBatches(Dataset[torch.Tensor]):
+class TiledBatches(Dataset[WindowBatch]):
     """Validation windows in batches; every process has equally many, the last ones filled with padding."""
 
     def __init__(
@@ -171,15 +171,15 @@ class TiledBatches(Dataset[torch.Tensor]):
         """Return the number of this process's batches."""
         return -(-len(self.windows) // (self.batch_size * self.world_size))
 
-    def __getitem__(self, index: int) -> torch.Tensor:
-        """Return token ids: uint8, shape (B, L)."""
+    def __getitem__(self, index: int) -> WindowBatch:
+        """Return some windows, the last one of an interval padded on the right."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         start = (index * self.world_size + self.rank) * self.batch_size
         ids = [tiles.window(i) for tiles, i in self.windows[start : start + self.batch_size]]
         if not ids:
             ids = [np.full(self.seq_len, self.pad_token_id, dtype=np.uint8)]
-        return torch.from_numpy(np.stack(ids))
+        return WindowBatch(torch.from_numpy(np.stack(ids)), None, start)
 
 
 class PretrainData(LightningDataModule):
@@ -203,6 +203,8 @@ class PretrainData(LightningDataModule):
         Worker processes.
     soft_mask
         Whether batches carry the soft mask.
+    tile_overlap
+        Bases that a validation window shares with the one before it.
 
     Raises
     ------
@@ -222,6 +224,7 @@ class PretrainData(LightningDataModule):
         max_steps: int,
         num_workers: int = 0,
         soft_mask: bool = False,
+        tile_overlap: int = 1,
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -253,7 +256,7 @@ class PretrainData(LightningDataModule):
         self.tiled = [
             TiledWindows(
                 g.genome, g.splits.validation, config.seq_len, table=tokenizer.code_table,
-                overlap=1, pad_token_id=tokenizer.pad_token_id, limit=limit,
+                overlap=tile_overlap, pad_token_id=tokenizer.pad_token_id, limit=limit,
             )
             for g in validated
         ]  # fmt: skip
@@ -262,15 +265,15 @@ class PretrainData(LightningDataModule):
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
-    def train_dataloader(self) -> DataLoader[TrainBatch]:
+    def train_dataloader(self) -> DataLoader[WindowBatch]:
         """Return a loader whose every item is this process's share of one optimizer step."""
         rank, world_size = self._ranks()
         steps = TrainSteps(
             self.windows, self.plan, rank=rank, world_size=world_size, soft_mask=self.soft_mask
         )
-        return self._loader(steps, _Steps(self.start_step, self.max_steps))
+        return self._loader(steps, StepSampler(self.start_step, self.max_steps))
 
-    def val_dataloader(self) -> DataLoader[torch.Tensor]:
+    def val_dataloader(self) -> DataLoader[WindowBatch]:
         """Return a loader of validation batches."""
         rank, world_size = self._ranks()
         share = max(1, self.plan.at(self.max_steps).n_windows // world_size)

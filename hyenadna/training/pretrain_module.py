@@ -1,4 +1,4 @@
-"""The training step of a causal language model: one batch is one optimizer step, over all micro-batches and devices.
+"""The training step of a language model, whatever its objective: one batch is one optimizer step, over all micro-batches and devices.
 
 The loss is divided by the number of scored bases of the whole global batch, counted before the first backward pass. So
 micro-batches and devices only change the order of summation: two processes compute what one would.
@@ -17,11 +17,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy
 
 from hyenadna.errors import DataError
-from hyenadna.models import HyenaForCausalLM
-from hyenadna.tasks.causal_lm import bits_per_base, next_base_loss, target_weight
+from hyenadna.models import HyenaModel
+from hyenadna.tasks.causal_lm import bits_per_base
+from hyenadna.tasks.objectives import Objective
 from hyenadna.training.config import PretrainConfig
 from hyenadna.training.optim import build_optimizer, parameter_groups
-from hyenadna.training.pretrain_data import TrainBatch
 from hyenadna.training.recorded import ReadLater, RecordedPass
 from hyenadna.training.schedules import LengthPlan, build_scheduler
 from hyenadna.training.trainer import clip_gradients
@@ -37,30 +37,35 @@ def dropout_seed(seed: int, window: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-class CausalLMModule(LightningModule):
-    """A language model in training.
+class PretrainModule(LightningModule):
+    """A language model in training; subclasses train on other data, by what a pass takes and measures.
 
     Parameters
     ----------
     model
-        The model.
+        The model, of the kind that the task is for.
     config
         The run's settings.
     plan
         Which windows each step reads.
     """
 
-    def __init__(self, model: HyenaForCausalLM, config: PretrainConfig, plan: LengthPlan) -> None:
+    n_sums = 2  # that a pass returns: nats, scored targets, and what others add
+    metric = "bits_per_base"  # the one of `measures` that users are shown
+
+    def __init__(self, model: HyenaModel, config: PretrainConfig, plan: LengthPlan) -> None:
         super().__init__()
         # Gradients are summed over micro-batches of known total weight, which Lightning's automatic mode cannot do.
         self.automatic_optimization = False
         self.model = model
         self.settings = config
+        self.objective: Objective = config.task.objective(config.seed)
         self.plan = plan
         self.first_step_seconds: float | None = None
         self.train_seconds = 0.0  # after the first step
         self.train_tokens = 0
         self.last_validation: dict[str, float] = {}
+        self.last_test: dict[str, float] = {}
         self._since_log = (0.0, 0)  # seconds and tokens since the last row
         self._clock = time.perf_counter()
         self._validation_sums: list[torch.Tensor] = []
@@ -84,21 +89,21 @@ class CausalLMModule(LightningModule):
         """Start the clock."""
         self._clock = time.perf_counter()
 
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
+    def training_step(self, batch: Any, batch_idx: int) -> None:
         """Take one optimizer step."""
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         settings = self.settings
         length = batch.token_ids.shape[1]
-        weight = target_weight(batch.token_ids, batch.soft_mask, settings.task.soft_mask_weight)
-        total = self._sum_over_processes(weight.sum())
+        examples, weight = self.prepare(batch)
+        total = self._sum_over_processes(weight)
         size = self._micro_batch_size(batch.token_ids)
         starts = range(0, len(batch.token_ids), size)
         record = self._may_record() and len(batch.token_ids) % size == 0
-        sums = torch.zeros(2, device=self.device)
+        sums = torch.zeros(self.n_sums, device=self.device)
         for start in starts:
             part = slice(start, start + size)
-            inputs = (batch.token_ids[part], weight[part], total)
+            inputs = (*(tensor[part] for tensor in examples), total)
             compute = self._recording(inputs) if record else self._forward_backward
             torch.manual_seed(dropout_seed(settings.seed, batch.first_window + start))
             with self._without_sync() if start != starts[-1] else contextlib.nullcontext():
@@ -110,11 +115,20 @@ class CausalLMModule(LightningModule):
         scheduler.step()
         self._report(sums, lr, length)
 
-    def _forward_backward(
-        self, token_ids: torch.Tensor, weight: torch.Tensor, total: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the gradients of a micro-batch; returns its summed nats and its number of scored bases."""
-        loss = next_base_loss(self.model(token_ids), token_ids, weight=weight)
+    def prepare(self, batch: Any) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return what a pass takes of a batch, each with a row for each sequence, and the total weight of its targets."""
+        examples = self.objective.examples(batch.token_ids, batch.soft_mask, batch.first_window)
+        return examples, examples[-1].sum()
+
+    def measures(self, sums: list[float]) -> dict[str, float]:
+        """Return metrics of summed results of passes; `loss_nats` is one of them."""
+        mean = sums[0] / max(sums[1], 1.0)
+        return {"loss_nats": mean, "bits_per_base": bits_per_base(mean)}
+
+    def _forward_backward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Add the gradients of a micro-batch, of which come examples and the step's total weight; returns its summed nats and its number of scored bases."""
+        *examples, total = inputs
+        loss = self.objective.loss(self.model, *examples)
         # DDP averages gradients over processes; times their number it is the sum.
         self.manual_backward(loss.weighted / total.clamp(min=1e-8) * self.trainer.world_size)
         return loss.nats, loss.n_scored.float()
@@ -189,14 +203,14 @@ class CausalLMModule(LightningModule):
         if self._unwritten is None:
             return
         (step, row, sums), self._unwritten = self._unwritten, None
-        nats, scored = sums.read()
-        mean = nats / max(scored, 1.0)
+        found = self.measures(sums.read())
+        mean = found["loss_nats"]
         if not math.isfinite(mean):
             raise DataError(
                 f"training diverged: the loss at step {step} is {mean}; lower optimizer.lr, or lengthen schedule.warmup_steps"
             )
-        self.shown["bits/base"] = bits_per_base(mean)
-        self._write(row | {"train/loss_nats": mean, "train/bits_per_base": bits_per_base(mean)}, step)  # fmt: skip
+        self.shown[self._unit] = found[self.metric]
+        self._write(row | {f"train/{name}": value for name, value in found.items()}, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what is due up to here: a resumed run begins after it."""
@@ -220,31 +234,34 @@ class CausalLMModule(LightningModule):
         self._since_log = (seconds + now - self._clock, tokens)
         self._clock = now
 
-    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add one batch to the sums."""
-        loss = next_base_loss(self.model(batch), batch)
+        examples = self.objective.examples(batch.token_ids, None, batch.first_window, held_out=True)
+        loss = self.objective.loss(self.model, *examples, padded=True)
         self._validation_sums.append(torch.stack([loss.nats.double(), loss.n_scored.double()]))
 
     def on_validation_epoch_end(self) -> None:
         """Report the mean over all scored bases of the validation windows, each counted once."""
         sums = self._sum_over_processes(torch.stack(self._validation_sums).sum(dim=0)).tolist()
-        mean = sums[0] / max(sums[1], 1.0)
+        found = self.measures(sums)
         # After fit, Lightning's validate() starts with a global step of its own.
         step = self.global_step
         row = {
             "validation/tokens": step * self.plan.tokens_per_step,
-            "validation/loss_nats": mean,
-            "validation/bits_per_base": bits_per_base(mean),
             "validation/seq_len": self.plan.seq_len,
         }
-        self.last_validation = {
-            "step": step,
-            "loss_nats": mean,
-            "bits_per_base": bits_per_base(mean),
-            "n_scored": sums[1],
-        }
-        self._write(row, step)
-        self.shown["validation bits/base"] = bits_per_base(mean)
+        self.last_validation = {"step": step, **found, "n_scored": sums[1]}
+        self._write(row | {f"validation/{name}": value for name, value in found.items()}, step)
+        self.shown[f"validation {self._unit}"] = found[self.metric]
+
+    @property
+    def unit(self) -> str:
+        """Of `metric`, in words."""
+        return self.objective.unit
+
+    @property
+    def _unit(self) -> str:
+        return self.unit.replace(" per ", "/")
 
     def on_validation_end(self) -> None:
         """Restart the training clock."""

@@ -18,7 +18,8 @@ import torch
 from torch.nn.functional import conv1d, embedding, gelu, layer_norm, linear
 
 from hyenadna.errors import ConfigError
-from hyenadna.models import HyenaConfig, HyenaForCausalLM
+from hyenadna.models import HyenaConfig, HyenaForCausalLM, HyenaForMaskedLM, language_model
+from hyenadna.models.equivariant import affine
 from hyenadna.models.filter import ImplicitFilter
 from hyenadna.models.hyena import HyenaBlock, HyenaOperator
 from hyenadna.tasks.causal_lm import next_base_loss
@@ -32,7 +33,8 @@ PARTS = ("forward", "forward_backward", "step")
 # Relative L2 errors of the logits, and of all gradients together, against the reference in float32.
 TOLERANCES = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (3e-2, 6e-2)}
 
-Logits = Callable[[HyenaForCausalLM, torch.Tensor], torch.Tensor]
+LanguageModel = HyenaForCausalLM | HyenaForMaskedLM
+Logits = Callable[[LanguageModel, torch.Tensor], torch.Tensor]
 
 
 class StepShape(NamedTuple):
@@ -55,7 +57,7 @@ class StepTiming(NamedTuple):
         return 1e3 * shape.B * shape.L / self.milliseconds[part]
 
 
-def reference_logits(model: HyenaForCausalLM, token_ids: torch.Tensor) -> torch.Tensor:
+def reference_logits(model: LanguageModel, token_ids: torch.Tensor) -> torch.Tensor:
     """Compute the logits (B, L, V) of a model of order 2, without dropout, by the published code's operations.
 
     Raises
@@ -64,19 +66,20 @@ def reference_logits(model: HyenaForCausalLM, token_ids: torch.Tensor) -> torch.
         The model has other mixers, which the published code has not.
     """
     backbone, config = model.backbone, model.config
-    if config.mixers != "hyena" or config.hyena_head_dim > 1 or config.hyena_order != 2:
+    plain = config.mixers == "hyena" and config.hyena_head_dim == 1 and config.hyena_order == 2
+    if not plain or config.bidirectional:
         raise ConfigError(
-            "the published code's arithmetic is that of plain Hyena layers of order 2"
+            "the published code's arithmetic is that of plain, causal Hyena layers of order 2"
         )
     x = embedding(token_ids.long(), backbone.embedding.weight)
     for layer in backbone.layers:
         block = cast(HyenaBlock, layer)
         x = x + _reference_mixer(block, _norm(x, block.norm1))
         hidden = gelu(
-            linear(_norm(x, block.norm2), block.mlp.fc1.weight, block.mlp.fc1.bias),
+            linear(_norm(x, block.norm2), *affine(block.mlp.fc1)),
             approximate="tanh",
         )
-        x = x + linear(hidden, block.mlp.fc2.weight, block.mlp.fc2.bias)
+        x = x + linear(hidden, *affine(block.mlp.fc2))
     return linear(_norm(x, backbone.final_norm), model.lm_head.weight)
 
 
@@ -86,7 +89,7 @@ def _norm(x: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
 
 def _reference_mixer(block: HyenaBlock, x: torch.Tensor) -> torch.Tensor:
     mixer, length = cast(HyenaOperator, block.mixer), x.shape[1]
-    projected = linear(x, mixer.in_proj.weight, mixer.in_proj.bias).transpose(1, 2)
+    projected = linear(x, *affine(mixer.in_proj)).transpose(1, 2)
     short = mixer.short_conv
     padding = short.kernel_size[0] - 1
     smooth = conv1d(projected, short.weight, short.bias, padding=padding, groups=short.groups)
@@ -97,7 +100,7 @@ def _reference_mixer(block: HyenaBlock, x: torch.Tensor) -> torch.Tensor:
     product = torch.fft.rfft(w.float(), n=2 * length) * spectrum
     y = torch.fft.irfft(product, n=2 * length, norm="forward")[..., :length]
     y = (y + w * mixer.filter.bias[:, None]).to(w.dtype) * x0
-    return linear(y.transpose(1, 2), mixer.out_proj.weight, mixer.out_proj.bias)
+    return linear(y.transpose(1, 2), *affine(mixer.out_proj))
 
 
 def _reference_filter(module: ImplicitFilter, length: int) -> torch.Tensor:
@@ -111,17 +114,17 @@ def _reference_filter(module: ImplicitFilter, length: int) -> torch.Tensor:
         return (linear(h, out.weight) * window).T
 
 
-def own_logits(model: HyenaForCausalLM, token_ids: torch.Tensor) -> torch.Tensor:
+def own_logits(model: LanguageModel, token_ids: torch.Tensor) -> torch.Tensor:
     """Compute the logits as the package does."""
     return cast(torch.Tensor, model(token_ids))
 
 
-def draw(shape: StepShape, device: torch.device) -> tuple[HyenaForCausalLM, torch.Tensor]:
+def draw(shape: StepShape, device: torch.device) -> tuple[LanguageModel, torch.Tensor]:
     """Make a model with random weights, without dropout, and random bases (B, L)."""
     torch.manual_seed(0)
     changes = {"embed_dropout": 0.0, "resid_dropout": 0.0, "activation_checkpointing": shape.checkpointing}  # fmt: skip
     config = HyenaConfig.from_dict(shape.model.to_dict() | changes)
-    model = HyenaForCausalLM(config).to(device)
+    model = language_model(config).to(device)
     return model, torch.randint(7, 11, (shape.B, shape.L), device=device)
 
 
@@ -145,7 +148,7 @@ def check_step(
 
 
 def _gradients(
-    logits: Logits, model: HyenaForCausalLM, ids: torch.Tensor, dtype: torch.dtype
+    logits: Logits, model: LanguageModel, ids: torch.Tensor, dtype: torch.dtype
 ) -> list[torch.Tensor]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     with _precision(dtype, ids.device):

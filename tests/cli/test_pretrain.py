@@ -217,9 +217,12 @@ def test_killed_at_step_10_and_resumed_ends_like_an_uninterrupted_run(words: lis
 
 
 @pytest.mark.slow
-def test_two_processes_compute_what_one_does(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "task", [[], ["task=masked_lm", "model.bidirectional=true", "task.mean_span=3"]], ids=["next", "masked"]
+)  # fmt: skip
+def test_two_processes_compute_what_one_does(words: list[str], task: list[str]) -> None:
     # Dropout is on; equal micro-batches draw equal dropout, and N makes the processes' shares unequal.
-    words = [*words, "data.micro_batch_size=1", "model.resid_dropout=0.1"]
+    words = [*words, *task, "data.micro_batch_size=1", "model.resid_dropout=0.1"]
     assert main(["pretrain", *words, "run_dir=one"]) == 0
     two = ["run_dir=two", "trainer.devices=2", "trainer.strategy=ddp"]
     done = subprocess.run(

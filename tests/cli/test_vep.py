@@ -16,7 +16,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from hyenadna import HyenaConfig, HyenaForCausalLM, HyenaForSequenceClassification, score_variants
+from hyenadna import (
+    HyenaConfig,
+    HyenaForCausalLM,
+    HyenaForMaskedLM,
+    HyenaForSequenceClassification,
+    score_variants,
+)
 from hyenadna.cli import main
 from hyenadna.data.genome import open_reference
 
@@ -391,6 +397,77 @@ MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "no model": ("chrA:101:A>C\n", ["-m", "{folder}/none"], "no model at"),
     "a classifier": ("chrA:101:A>C\n", ["-m", "{folder}/classifier"], "a sequence classifier"),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("masked")
+    network = HyenaForMaskedLM(
+        HyenaConfig(d_model=16, n_layers=1, max_seq_len=130, filter_dim=8, bidirectional=True)
+    )
+    network.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_masked_model_scores_substitutions_and_gives_a_reason_for_the_rest(
+    masked: str, genome: str, vcf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, report = tmp_path / "out.vcf", tmp_path / "out.html"
+    words = ["vep", "-m", masked, "-f", genome, "-i", vcf, "--window", "64"]
+    assert main([*words, "-o", str(out), "--report", str(report)]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("scored 5 of 12 alleles in 9 records (")
+    assert "3 masked_model" in err
+    assert "bases that differ, all masked" in report.read_text()
+    with pysam.VariantFile(str(out)) as found:
+        assert "bases that differ, all masked" in found.header.info[FLOATS[0]].description
+        assert "masked_model (REF and ALT differ" in found.header.info[KEYS[-1]].description
+        assert "scoring=masked_marginal" in str(found.header)
+        records = list(found)
+    given = [record.info.get("HYENADNA_REASON") for record in records]
+    expected = list(REASONS)
+    expected[1:3] = [("masked_model",), ("masked_model", "masked_model", "symbolic")]
+    for record, found_reasons, reasons in zip(records, given, expected, strict=True):
+        if record.alts:
+            assert tuple(None if g in (None, ".") else g for g in found_reasons or (None,) * len(reasons)) == reasons  # fmt: skip
+    assert records[4].info["HYENADNA_LLR"] == (0.0,)  # C>C
+    assert records[0].info["HYENADNA_LLR"][0] != 0
+
+    tsv = tmp_path / "out.tsv"
+    assert main([*words, "-o", str(tsv)]) == 0
+    capsys.readouterr()
+    rows = _table(tsv.read_text())
+    assert [r["reason"] for r in rows] == [r or "." for group in expected for r in group]
+    record = json.loads((tmp_path / "out.tsv.json").read_text())
+    assert record["settings"]["scoring"] == "masked_marginal"
+    assert record["model_config"]["bidirectional"] is True
+    network = HyenaForMaskedLM.from_pretrained(masked)
+    (score,) = score_variants(network, ["chrA:151:ACG>TCA"], open_reference(genome), window=64)
+    (row,) = (r for r in rows if r["pos"] == "151")
+    for column in COLUMNS:
+        assert float(row[column]) == pytest.approx(getattr(score, column), rel=1e-4, abs=1e-5)
+
+
+def test_only_indels_under_a_masked_model_are_no_other_genome(
+    masked: str, genome: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reasons are of the variants first: an indel that fits the genome shows that the genome is right, one that does not, does not."""
+    words = ["vep", "-m", masked, "-f", genome, "-o", str(tmp_path / "o.tsv")]
+    assert main([*words, "--variant", "chrA:101:A>ACG"]) == 0
+    assert "not scored: 1 masked_model" in capsys.readouterr().err
+    said = _refused(capsys, *words[1:], "--variant", "chrA:101:C>CGT", "--force")
+    assert "no allele fits the genome" in said
+
+
+def test_what_a_causal_model_writes_says_nothing_of_masked_ones(
+    model: str, genome: str, vcf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.vcf"
+    assert main(["vep", "-m", model, "-f", genome, "-i", vcf, "-o", str(out)]) == 0
+    lines = [s for s in out.read_text().splitlines() if not s.startswith("##hyenadnaVepCommand")]
+    assert "masked" not in "".join(lines)
+    assert "contig_edge" in "".join(lines)
 
 
 @pytest.mark.parametrize("case", MISTAKES)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hyenadna import CharacterTokenizer, HyenaForCausalLM, Variant, score_sequences
 from hyenadna.errors import ConfigError, DataError, IntervalError
-from hyenadna.inference import batching, variants
+from hyenadna.inference import comparison, variants
 from hyenadna.inference.variants import (
     REASONS,
     VariantScore,
@@ -112,8 +112,7 @@ def test_a_score_is_the_same_at_any_padding(
     small_model: HyenaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = _score(small_model, SOME)
-    monkeypatch.setattr(batching, "padded_length", lambda n, _: min(n + 9, 130))
-    monkeypatch.setattr(variants, "padded_length", lambda n, _: min(n + 9, 130))
+    monkeypatch.setattr(comparison, "padded_length", lambda n, _: min(n + 9, 130))
     assert _largest_change(expected, _score(small_model, SOME, batch_size=3)) <= TOLERANCE
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from hyenadna import HyenaForCausalLM
+from hyenadna import HyenaForCausalLM, load_model
 from hyenadna.cli import main
-from hyenadna.inference.runtime import load_language_model, weights_checksum
+from hyenadna.inference.runtime import weights_checksum
 from hyenadna.testing import random_dna
-from hyenadna.training.pretrain_module import CausalLMModule
+from hyenadna.training.pretrain_module import PretrainModule
+
+MASKED = ["task=masked_lm", "model.bidirectional=true", "task.mean_span=3"]
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ class _Killed(BaseException):
 
 def _finish(run: Path, words: list[str]) -> tuple[list[str], str]:
     assert main(["pretrain", *words]) == 0
-    return _losses(run), weights_checksum(load_language_model(run).model)
+    return _losses(run), weights_checksum(load_model(run))
 
 
 def _losses(run: Path) -> list[str]:
@@ -39,22 +41,27 @@ def _losses(run: Path) -> list[str]:
         return [f"{r['step']} {r['split']} {r['loss_nats']}" for r in csv.DictReader(handle)]
 
 
-@pytest.mark.parametrize("killed_before", [2, 3, 5])
+@pytest.mark.parametrize(("killed_before", "task"), [(2, []), (3, []), (5, []), (3, MASKED)])
 def test_a_killed_run_continues_bit_for_bit(
-    tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch, killed_before: int
+    tmp_path: Path,
+    settings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    killed_before: int,
+    task: list[str],
 ) -> None:
+    settings = [*settings, *task]
     losses, weights = _finish(tmp_path / "whole", [*settings, f"run_dir={tmp_path / 'whole'}"])
     assert len(losses) >= 6
 
-    honest, killed = CausalLMModule.training_step, tmp_path / "killed"
+    honest, killed = PretrainModule.training_step, tmp_path / "killed"
 
-    def dies(self: CausalLMModule, batch: object, batch_idx: int) -> None:
+    def dies(self: PretrainModule, batch: object, batch_idx: int) -> None:
         if self.trainer.global_step == killed_before:
             raise _Killed
         honest(self, batch, batch_idx)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(CausalLMModule, "training_step", dies)
+        patch.setattr(PretrainModule, "training_step", dies)
         with pytest.raises(_Killed):
             main(["pretrain", *settings, f"run_dir={killed}"])
     assert not (killed / "model").exists()

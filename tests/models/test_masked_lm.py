@@ -30,7 +30,7 @@ from hyenadna.training.evaluate import nats_of_rows
 
 CAUSAL = HyenaConfig(d_model=16, n_layers=2, max_seq_len=130, filter_dim=8, attention_heads=4)
 SMALL = dataclasses.replace(CAUSAL, bidirectional=True)
-POOLINGS = ("mean", "last", "attention", "positional")
+POOLINGS = ("mean", "last", "attention", "attention_max", "positional")
 
 
 def _model(**changes: object) -> HyenaForMaskedLM:

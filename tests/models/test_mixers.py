@@ -171,7 +171,7 @@ def test_folders_of_hyena_models_hold_the_settings_that_they_held(tmp_path: Path
     default = HyenaForCausalLM(dataclasses.replace(SMALL, attention_heads=8))
     default.save_pretrained(tmp_path / "default")
     settings = json.loads((tmp_path / "default" / "config.json").read_text())
-    new = {"mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size", "bidirectional"}  # fmt: skip
+    new = {"mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size", "bidirectional", "equivariant"}  # fmt: skip
     assert set(SMALL.to_dict()) - set(settings) == new
     assert load_model(tmp_path / "m").config == SMALL  # what is not the default is kept
 

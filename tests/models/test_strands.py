@@ -42,7 +42,7 @@ def test_mirrored_turns_real_positions_alone() -> None:
 
 
 @pytest.mark.parametrize("both_directions", [False, True])
-@pytest.mark.parametrize("pooling", ["positional", "attention", "mean", "last"])
+@pytest.mark.parametrize("pooling", ["positional", "attention_max", "attention", "mean", "last"])
 def test_logits_depend_on_no_padding_and_no_neighbour(pooling: str, both_directions: bool) -> None:
     n = 24 if pooling == "positional" else 0
     model = classifier(pooling=pooling, n_positions=n, both_directions=both_directions)

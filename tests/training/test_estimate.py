@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hyenadna.errors import ConfigError
-from hyenadna.models import HyenaConfig, HyenaForCausalLM, build_mixer
+from hyenadna.models import HyenaConfig, HyenaForCausalLM, build_mixer, language_model
 from hyenadna.training.config import DataConfig, PretrainConfig, PretrainTrainerConfig
 from hyenadna.training.estimate import (
     _half_mixer,
@@ -23,6 +23,8 @@ OTHERS = {
     "conv": {"mixers": "conv"},
     "heads": {"hyena_heads": 8},
     "hybrid": {"mixers": ["hyena", "attention"]},
+    "two-sided": {"bidirectional": True},
+    "equivariant": {"bidirectional": True, "equivariant": True},
 }
 
 
@@ -84,6 +86,7 @@ def test_an_estimate_depends_on_the_mixers() -> None:
     hyena = half_precision_bytes(TINY, 64, 512, 1000)
     assert hyena < gpu["hybrid"] < gpu["attention"] < gpu["heads"]
     assert hyena < gpu["conv"] < gpu["attention"]
+    assert hyena < gpu["two-sided"]
     attention = HyenaConfig.from_dict(TINY.to_dict() | OTHERS["attention"])
     assert estimate(_settings(), attention).n_parameters < estimate(_settings(), TINY).n_parameters
 
@@ -153,6 +156,6 @@ def test_the_prediction_of_other_mixers_is_near_the_measurement(changes: dict[st
 def test_other_models_are_not_held_against_the_published_arithmetic(
     changes: dict[str, Any],
 ) -> None:
-    model = HyenaForCausalLM(HyenaConfig.from_dict(TINY.to_dict() | changes))
-    with pytest.raises(ConfigError, match="plain Hyena layers of order 2"):
+    model = language_model(HyenaConfig.from_dict(TINY.to_dict() | changes))
+    with pytest.raises(ConfigError, match="plain, causal Hyena layers of order 2"):
         reference_logits(model, torch.full((1, 8), 7))

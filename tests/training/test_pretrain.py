@@ -24,8 +24,9 @@ from hyenadna.training.config import (
     TaskConfig,
 )
 from hyenadna.training.metrics_log import read_metrics
-from hyenadna.training.pretrain import build_language_model, pretrain
-from hyenadna.training.pretrain_module import CausalLMModule, dropout_seed
+from hyenadna.training.pretrain import pretrain
+from hyenadna.training.pretrain_module import PretrainModule, dropout_seed
+from hyenadna.training.pretrain_parts import build_language_model
 
 Settings = Callable[..., PretrainConfig]
 
@@ -74,14 +75,14 @@ def test_reported_loss_is_the_mean_over_scored_bases_of_the_step(settings: Setti
         model=ModelConfig(d_model=8, n_layers=1, filter_dim=8, max_seq_len=66, embed_dropout=0.0),
     )
     batches: list[Any] = []
-    original = CausalLMModule.training_step
+    original = PretrainModule.training_step
 
-    def spy(self: CausalLMModule, batch: Any, index: int) -> None:
+    def spy(self: PretrainModule, batch: Any, index: int) -> None:
         batches.append(batch)
         original(self, batch, index)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CausalLMModule, "training_step", spy)
+        patch.setattr(PretrainModule, "training_step", spy)
         root = pretrain(config).run.root
     model = build_language_model(config.model, seed=config.seed)
     loss = next_base_loss(model(batches[0].token_ids), batches[0].token_ids)
@@ -137,15 +138,15 @@ def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     whole = pretrain(settings(**groups, run_dir=str(tmp_path / "whole"))).run.root
 
     broken = settings(**groups, run_dir=str(tmp_path / "broken"))
-    original = CausalLMModule.training_step
+    original = PretrainModule.training_step
 
-    def dies(self: CausalLMModule, batch: Any, index: int) -> None:
+    def dies(self: PretrainModule, batch: Any, index: int) -> None:
         if self.global_step == 5:
             raise RuntimeError("killed")
         original(self, batch, index)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CausalLMModule, "training_step", dies)
+        patch.setattr(PretrainModule, "training_step", dies)
         with pytest.raises(RuntimeError, match="killed"):
             pretrain(broken)
     assert len(losses(tmp_path / "broken")) == 5

@@ -129,7 +129,9 @@ def test_every_validation_window_is_read_once_and_processes_have_equally_many_ba
         for r in range(world_size)
     ]
     assert len({len(batches) for batches in per_rank}) == 1
-    rows = [tuple(row.tolist()) for batches in per_rank for batch in batches for row in batch]
+    rows = [
+        tuple(row.tolist()) for batches in per_rank for batch in batches for row in batch.token_ids
+    ]
     rows = [row for row in rows if set(row) != {4}]
     assert sorted(rows) == sorted(tuple(tiled[0].window(i).tolist()) for i in range(len(tiled[0])))
 

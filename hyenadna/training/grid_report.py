@@ -1,0 +1,187 @@
+"""One table of a grid of runs: accuracy on test rows, by task and model, beside published figures; and its picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyenadna.data.synthetics.published import AVERAGE, PublishedFigures
+from hyenadna.io.atomic import atomic_path
+
+__all__ = ["GridCell", "grid_markdown", "plot_grid", "write_grid"]
+
+_COLOURS = ("#b5483a", "#2f6690", "#5b8c5a", "#8a6bab", "#c08a2e")
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A model on a task. Figures are accuracies in per cent.
+
+    Parameters
+    ----------
+    row, model
+        Their names.
+    chosen
+        The settings that were best on validation rows.
+    validation
+        That accuracy, of the first seed.
+    test
+        Accuracy on test rows, of each seed.
+    n_parameters
+        Weights of the model.
+    seconds
+        Training of all its runs, tuning among them.
+    note
+        Why there are no figures, ``failed: …``; empty where there are.
+    """
+
+    row: str
+    model: str
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    validation: float | None = None
+    test: tuple[float, ...] = ()
+    n_parameters: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds."""
+        return float(np.mean(self.test)) if self.test else None
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation over seeds, None for fewer than two."""
+        return float(np.std(self.test, ddof=1)) if len(self.test) > 1 else None
+
+
+def grid_markdown(cells: Sequence[GridCell], published: PublishedFigures | None) -> str:
+    """Return the table as Markdown, readable as text, too: models of ours first, published figures behind."""
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    others = dict(published.values) if published else {}
+    found = {(cell.row, cell.model): cell for cell in cells}
+    head = ["accuracy, %", *models, *(f"{name} (published)" for name in others)]
+    lines = [head]
+    for row in rows:
+        ours = [_text(found.get((row, model))) for model in models]
+        lines.append([row, *ours, *(_number(others[name].get(row)) for name in others)])
+    averaged = {row for figures in others.values() if AVERAGE in figures for row in figures} - {AVERAGE}  # fmt: skip
+    # A mean over some rows does not belong beside one over all.
+    if averaged and averaged <= set(rows):
+        means = [_mean([found.get((row, model)) for row in rows]) for model in models]
+        lines.append([AVERAGE, *map(_number, means), *(_number(others[name].get(AVERAGE)) for name in others)])  # fmt: skip
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    texts = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    texts.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    if published:
+        texts += ["", f"Published: {published.source}. {published.note}"]
+    return "\n".join(texts) + "\n"
+
+
+def _mean(cells: Sequence[GridCell | None]) -> float | None:
+    """Return the mean over rows, None where one is missing."""
+    means = [cell.mean if cell else None for cell in cells]
+    return None if None in means else float(np.mean([m for m in means if m is not None]))
+
+
+def _text(cell: GridCell | None) -> str:
+    if cell is None:
+        return ""
+    if cell.mean is None:
+        return cell.note.partition(":")[0]
+    return _number(cell.mean) + ("" if cell.sd is None else f" ± {cell.sd:.1f}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def write_grid(
+    folder: Path,
+    cells: Sequence[GridCell],
+    runs: Sequence[Mapping[str, Any]],
+    published: PublishedFigures | None,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write results.md, results.csv and results.json into a folder, replacing earlier ones.
+
+    Parameters
+    ----------
+    runs
+        Every run with its settings and metrics, for results.json.
+    facts
+        What else results.json says: command, hardware, versions.
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["row", "model", "mean", "sd", "seeds", "validation", "n_parameters", "seconds", "chosen", "note"])  # fmt: skip
+    for cell in cells:
+        chosen = " ".join(f"{key}={value}" for key, value in cell.chosen.items())
+        figures = [_short(cell.mean), _short(cell.sd), len(cell.test), _short(cell.validation)]
+        writer.writerow([cell.row, cell.model, *figures, cell.n_parameters, round(cell.seconds, 1), chosen, cell.note])  # fmt: skip
+    plain = {
+        **facts,
+        "published": published._asdict() if published else None,
+        "cells": [{**vars(cell), "chosen": dict(cell.chosen)} for cell in cells],
+        "runs": list(runs),
+    }
+    for name, text in (
+        ("results.md", grid_markdown(cells, published)),
+        ("results.csv", table.getvalue()),
+        ("results.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n"),
+    ):
+        with atomic_path(folder / name, force=True) as temporary:
+            temporary.write_text(text)
+
+
+def _short(value: float | None) -> Any:
+    return "" if value is None else round(value, 3)
+
+
+def plot_grid(
+    cells: Sequence[GridCell], published: PublishedFigures | None, path: Path, *, axis: str
+) -> None:
+    """Draw accuracy over the rows, a line for each model, dashed ones for published figures, to a PNG file.
+
+    Parameters
+    ----------
+    axis
+        What the names of rows are.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    for number, model in enumerate(models):
+        mine = [(rows.index(c.row), c.mean, c.sd or 0.0) for c in cells if c.model == model and c.mean is not None]  # fmt: skip
+        if mine:
+            x, y, spread = zip(*mine, strict=True)
+            axes.errorbar(x, y, spread, label=model, marker="o", capsize=3, color=_COLOURS[number % len(_COLOURS)])  # fmt: skip
+    for number, (name, figures) in enumerate(published.values.items() if published else ()):
+        theirs = [(rows.index(row), value) for row, value in figures.items() if row in rows]
+        if theirs:
+            colour = _COLOURS[-1 - number % len(_COLOURS)]
+            axes.plot(*zip(*sorted(theirs), strict=True), label=f"{name} (published)", marker="x", linestyle="--", color=colour)  # fmt: skip
+    axes.set_xticks(range(len(rows)), rows)
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel(axis)
+    axes.set_ylabel("accuracy on test rows, %")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    with atomic_path(path, force=True) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from hyenadna.data.synthetics.published import PublishedFigures, published_figures
+from hyenadna.errors import ConfigError, FileFormatError
+from hyenadna.resources import config_dir
+from hyenadna.training.grid_report import GridCell, grid_markdown, plot_grid, write_grid
+
+CELLS = [
+    GridCell("a", "hyena", {"optimizer.lr": 1e-3}, 91.0, (90.0, 92.0), 100, 2.0),
+    GridCell("a", "attention", {"optimizer.lr": 1e-4}, 70.0, (71.5,), 90, 3.0),
+    GridCell("b", "hyena", {"optimizer.lr": 1e-3}, 50.0, (50.0, 50.0), 100, 2.0),
+    GridCell("b", "attention", note="failed: error: no memory"),
+]
+OTHERS = PublishedFigures("Somebody (1999)", "Mind the gap.", {"theirs": {"a": 88.0, "b": 1.0, "average": 44.5}})  # fmt: skip
+
+
+def test_table_has_spreads_failures_published_figures_and_complete_means() -> None:
+    text = grid_markdown(CELLS, OTHERS)
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]  # fmt: skip
+    assert cells[0] == ["accuracy, %", "hyena", "attention", "theirs (published)"]
+    assert cells[2] == ["a", "91.0 ± 1.4", "71.5", "88.0"]
+    assert cells[3] == ["b", "50.0 ± 0.0", "failed", "1.0"]
+    assert cells[4] == ["average", "70.5", "", "44.5"]
+    assert "Somebody (1999). Mind the gap." in text
+
+
+def test_no_mean_over_some_rows_stands_beside_one_over_all() -> None:
+    assert "average" not in grid_markdown(CELLS[:2], OTHERS)
+    assert "average" not in grid_markdown(CELLS, None)
+
+
+def test_files_hold_the_same_numbers_and_a_picture_is_drawn(tmp_path: Path) -> None:
+    write_grid(tmp_path, CELLS, [{"row": "a"}], OTHERS, {"command": ["x"]})
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [r["mean"] for r in rows] == ["91.0", "71.5", "50.0", ""]
+    assert rows[0]["chosen"] == "optimizer.lr=0.001"
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["cells"][0]["test"] == [90.0, 92.0]
+    assert content["runs"] == [{"row": "a"}]
+    assert (tmp_path / "results.md").read_text() == grid_markdown(CELLS, OTHERS)
+    plot_grid(CELLS, OTHERS, tmp_path / "results.png", axis="length")
+    assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", ["mad", "recall"])
+def test_published_figures_are_about_rows_of_our_grids(name: str) -> None:
+    import yaml
+
+    found = published_figures(name)
+    rows = yaml.safe_load((config_dir() / f"experiment/synthetics/{name}.yaml").read_text())["grid"]["rows"]  # fmt: skip
+    for figures in found.values.values():
+        assert set(figures) - {"average"} <= set(rows)
+        if "average" in figures:
+            mean = sum(figures[row] for row in rows) / len(rows)
+            assert figures["average"] == pytest.approx(mean, abs=0.06)
+    assert "arXiv" in found.source
+
+
+def test_mistakes_in_published_figures_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there are recall, mad"):
+        published_figures("nonsense")
+    file = tmp_path / "published.yaml"
+    file.write_text("x:\n  source: s\n  note: n\n  values: {m: {a: 101}}\n")
+    with pytest.raises(FileFormatError, match="101 for m on a"):
+        published_figures("x", file)
+    file.write_text("x: {source: s}\n")
+    with pytest.raises(FileFormatError, match="note, source, values"):
+        published_figures("x", file)
