@@ -55,7 +55,7 @@ assert (
 # %% [markdown]
 # - `log_likelihood` is in nats, summed over `n_scored` bases: A, C, G and T from the second base on (the first is context, N is never scored).
 # - `bits_per_base` is −`mean_log_likelihood` / ln 2. Guessing among four bases costs 2 bits; lower is more predictable.
-# - `--rc` averages over both strands. Sequences longer than the model's input are scored in overlapping windows (`--window`, `--stride`).
+# - `--rc` averages over both strands. Sequences longer than a window are scored in overlapping windows (`--window`, `--stride`).
 #
 # With `-o scores.tsv` the table goes to a file, beside it `scores.tsv.json` with the model's checksum, settings, hardware and versions.
 

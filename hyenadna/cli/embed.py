@@ -31,7 +31,7 @@ def embed(
     layer: Annotated[int | None, typer.Option(help="0 is the tokens' embedding, i the i-th block's output (default: the last one's, normalised).")] = None,
     strands: Annotated[str, typer.Option(help="forward, average (of both strands) or both (forward components, then reverse ones).")] = "forward",
     batch_size: Annotated[str, typer.Option(help="Sequences per forward pass, or auto: what the memory takes.")] = "auto",
-    window: Annotated[int | None, typer.Option(help="Bases that the model reads at once (default: the model's longest input).")] = None,
+    window: Annotated[int | None, typer.Option(help="Bases that the model reads at once (default: the model's longest input, or the power of two that is at most 1 % less).")] = None,
     stride: Annotated[int | None, typer.Option(help="Distance of window starts (default: half a window).")] = None,
     sequence_column: Annotated[str | None, typer.Option(help="Column of the sequences in a table (default: sequence, seq or dna).")] = None,
     name_column: Annotated[str | None, typer.Option(help="Column of the names (default: name or id, else numbered).")] = None,

@@ -55,7 +55,7 @@ def score(
     window: Annotated[
         int | None,
         typer.Option(
-            help="Bases that the model reads at once (default: the model's longest input)."
+            help="Bases that the model reads at once (default: the model's longest input, or the power of two that is at most 1 % less)."
         ),
     ] = None,
     stride: Annotated[

@@ -86,7 +86,7 @@ def embed_sequences(
     batch_size
         Sequences (or windows) per forward pass, or ``"auto"``: what the device's memory takes.
     window
-        Longest stretch, in bases, that the model reads at once: 2 … `max_seq_len`, which is the default.
+        Longest stretch, in bases, that the model reads at once: 2 … `max_seq_len`; see `hyenadna.inference.likelihood.default_window` for the default.
     stride
         Distance of window starts, by default half the window: a base beyond the first window is read with at least ``window − stride`` before it. A
         bidirectional model sees those behind it as far as the same window goes.

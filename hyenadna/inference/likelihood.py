@@ -111,7 +111,7 @@ def score_sequences(
     batch_size
         Sequences (or windows) per forward pass, or ``"auto"``: what the device's memory takes.
     window
-        Longest stretch, in bases, that the model reads at once: 2 … `max_seq_len`, which is the default. Longer sequences are
+        Longest stretch, in bases, that the model reads at once: 2 … `max_seq_len`; see `default_window` for the default. Longer sequences are
         cut into overlapping windows; every base is scored once.
     stride
         Distance of window starts, 1 … window − 1, by default half the window. A base beyond the first window is scored
@@ -154,8 +154,22 @@ def score_sequences(
     return scorer.run(sequences)
 
 
+def default_window(max_seq_len: int) -> int:
+    """Return the largest power of two that the model reads where that is at most 1 % less than its longest input, else the longest input.
+
+    The published lengths are two tokens more than a power of two, and Fourier transforms like the power better.
+
+    Examples
+    --------
+    >>> [default_window(n) for n in (1024, 1026, 32_770, 160_002)]
+    [1024, 1024, 32768, 160002]
+    """
+    power = 1 << (max_seq_len.bit_length() - 1)
+    return power if 100 * (max_seq_len - power) <= max_seq_len else max_seq_len
+
+
 def resolve_windows(max_seq_len: int, window: int | None, stride: int | None) -> tuple[int, int]:
-    """Return the window and stride of scoring, in bases, with defaults filled in.
+    """Return the window and stride of scoring, in bases, with defaults filled in: `default_window`, and half of it.
 
     Raises
     ------
@@ -163,7 +177,7 @@ def resolve_windows(max_seq_len: int, window: int | None, stride: int | None) ->
         They are out of range.
     """
     if window is None:
-        window = max_seq_len
+        window = default_window(max_seq_len)
     if not 2 <= window <= max_seq_len:
         raise ConfigError(
             f"window is {window:,}; expected 2 to {max_seq_len:,}, the longest input of this model"

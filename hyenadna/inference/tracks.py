@@ -50,7 +50,7 @@ class TrackBlock(NamedTuple):
 
 
 def resolve_context(max_seq_len: int, window: int | None, context: int | None) -> tuple[int, int]:
-    """Return window and context in bases, with defaults filled in: the model's longest input, and half of it.
+    """Return window and context in bases, with defaults filled in: `hyenadna.inference.likelihood.default_window`, and half of it.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from hyenadna import (
 )
 from hyenadna.errors import ConfigError, DataError, SequenceError, SequenceLengthError
 from hyenadna.inference import likelihood
-from hyenadna.inference.likelihood import SequenceScore
+from hyenadna.inference.likelihood import SequenceScore, resolve_windows
 from hyenadna.io import FastaRecord
 from hyenadna.models.filter import ImplicitFilter
 from hyenadna.sequence import reverse_complement
@@ -225,6 +225,14 @@ def test_a_model_of_nan_is_refused(small_model: HyenaForCausalLM) -> None:
         model.backbone.final_norm.weight[0] = torch.nan
     with pytest.raises(DataError, match=r"'sequence_1' with nan.*diverged"):
         list(score_sequences(model, ["ACGT"]))
+
+
+def test_the_default_window_is_a_power_of_two_where_little_is_lost() -> None:
+    kept = {130: 130, 160_002: 160_002, 450_000: 450_000, 2: 2, 3: 3}
+    cut = {1026: 1024, 32_770: 32_768, 1024: 1024, 2068: 2048}
+    assert {n: resolve_windows(n, None, None) for n in kept | cut} == {n: (w, w // 2) for n, w in (kept | cut).items()}  # fmt: skip
+    assert resolve_windows(2069, None, None) == (2069, 1034)
+    assert resolve_windows(1026, 1026, None) == (1026, 513)
 
 
 @pytest.mark.parametrize(
