@@ -24,11 +24,8 @@ from hyenadna.tokenizers import CharacterTokenizer, TokenIds
 __all__ = ["Comparison", "Question", "Read"]
 
 
-class Read(NamedTuple):
-    """A window's token ids, and the offset of the base from which its hidden states are wanted; equal ones are computed once."""
-
-    token_ids: bytes
-    last: int
+#: A window's token ids, and the offset of the base from which its hidden states are wanted; equal ones are computed once.
+Read = tuple[bytes, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -127,11 +124,11 @@ class Comparison(ABC):
         rows = [[numbers.setdefault(read, len(numbers)) for read in q.reads] for q in batch]
         length = self.padded(len(batch[0]))
         padding = bytes([self.tokenizer.pad_token_id])
-        joined = bytearray().join(read.token_ids.ljust(length, padding) for read in numbers)
+        joined = bytearray().join(ids.ljust(length, padding) for ids, _ in numbers)
         return Stack(
             np.frombuffer(joined, np.uint8).reshape(-1, length),
-            np.array([len(read.token_ids) for read in numbers]),
-            np.array([read.last for read in numbers]),
+            np.array([len(ids) for ids, _ in numbers]),
+            np.array([last for _, last in numbers]),
             np.array(rows).T.copy(),
         )
 

@@ -33,7 +33,7 @@ class MaskedMarginals(Comparison):
         ref, alt = (np.frombuffer(ids, np.uint8) for ids in (windows.ref, windows.alt))
         masked = np.where(ref == alt, ref, np.uint8(self.tokenizer.mask_token_id)).tobytes()
         last = windows.ref_last  # and ALT's
-        return Read(windows.ref, last), Read(windows.alt, last), Read(masked, last)
+        return (windows.ref, last), (windows.alt, last), (masked, last)
 
     def forward(self, batch: Sequence[Question]) -> tuple[torch.Tensor]:
         """Return LLR, local LLR and distance of each question: float64, shape (B, 3). The LLR is all near the allele."""

@@ -191,13 +191,6 @@ class _Waiting:
         return VariantScore(self.variant, llr, self.numbers[0][0], reverse, local, distance)
 
 
-class _Strand(NamedTuple):
-    """Where an answer belongs."""
-
-    variant: _Waiting
-    number: int
-
-
 class _Scorer:
     """One run over many variants."""
 
@@ -265,6 +258,6 @@ class _Scorer:
         waiting.n_left = len(cut)
         waiting.numbers = [(math.nan, math.nan, math.nan)] * len(cut)
         return [
-            Question(_Strand(waiting, number), windows, self.comparison.reads(windows))
-            for number, windows in enumerate(cut)
+            Question((waiting, strand), windows, self.comparison.reads(windows))
+            for strand, windows in enumerate(cut)
         ]

@@ -27,7 +27,7 @@ class WindowRatios(Comparison):
 
     def reads(self, windows: AlleleWindows) -> tuple[Read, ...]:
         """Return both windows."""
-        return Read(windows.ref, windows.ref_last), Read(windows.alt, windows.alt_last)
+        return (windows.ref, windows.ref_last), (windows.alt, windows.alt_last)
 
     def forward(self, batch: Sequence[Question]) -> tuple[torch.Tensor]:
         """Return LLR, local LLR and distance of each question: float64, shape (B, 3)."""
