@@ -117,6 +117,12 @@ class NextByte:
         token_ids, weight = examples
         return summed_loss(model(token_ids)[:, :-1], token_ids[:, 1:], weight, scored=weight > 0)
 
+    def scored_from(self, model: Any, token_ids: torch.Tensor, firsts: torch.Tensor) -> LossSum:
+        """Return the sums over the bytes from a place on, 1…L, of each window: integers, shapes (B, L) and (B,); those before are only read."""
+        _, weight = self.examples(token_ids, None, 0, held_out=True)
+        place = torch.arange(1, token_ids.shape[1], device=token_ids.device)
+        return self.loss(model, token_ids, weight * (place >= firsts[:, None]), padded=True)
+
 
 class MaskedBases:
     """Predict hidden bases; see `hyenadna.tasks.masked_lm`.

@@ -9,7 +9,14 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from hyenadna.data.text import RandomTextWindows, TextSpan, TextSplits, TextTiles, count_words, split_texts  # fmt: skip
+from hyenadna.data.text import (  # fmt: skip
+    RandomTextWindows,
+    TextSpan,
+    TextSplits,
+    TextTiles,
+    count_words,
+    split_texts,
+)
 from hyenadna.errors import ConfigError
 from hyenadna.tokenizers import ByteTokenizer
 from hyenadna.training.config import DataConfig
@@ -170,13 +177,13 @@ class TextData(LightningDataModule):
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what a report says about the data: files with checksums, bytes and words of each split."""
-        found: list[dict[str, Any]] = []
-        for name, spans in self.texts._asdict().items():
-            for span in spans:
-                found.append({
-                    "split": name, "text": str(span.file.path), "sha256": span.file.sha256(),
-                    "first_byte": span.start, "bytes": span.n_bytes,
-                })  # fmt: skip
+        found: list[dict[str, Any]] = [
+            {
+                "split": name, "text": str(span.file.path), "sha256": span.file.sha256(),
+                "first_byte": span.start, "bytes": span.n_bytes,
+            }
+            for name, spans in self.texts._asdict().items() for span in spans
+        ]  # fmt: skip
         words = {f"{name}_words": n for name, n in self.words.items()}
         found.append({**words, "test_window": self.plan.seq_len, "test_context": self.context})
         return found

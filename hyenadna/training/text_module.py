@@ -31,13 +31,12 @@ def text_measures(nats_per_byte: float, bytes_per_word: float | None) -> dict[st
 
     Examples
     --------
-    >>> text_measures(math.log(2), 6.0)["word_perplexity"]
+    >>> round(text_measures(math.log(2), 6.0)["word_perplexity"], 9)
     64.0
     """
     found = {"loss_nats": nats_per_byte, "bits_per_byte": bits_per_base(nats_per_byte)}
     if bytes_per_word is not None and nats_per_byte * bytes_per_word < _LARGEST_EXPONENT:
-        # A power, so that whole bits give whole numbers.
-        found["word_perplexity"] = 2.0 ** (found["bits_per_byte"] * bytes_per_word)
+        found["word_perplexity"] = math.exp(nats_per_byte * bytes_per_word)
     return found
 
 
@@ -64,7 +63,7 @@ class TextModule(PretrainModule):
         bytes_per_word: Callable[[str], float | None],
     ) -> None:
         super().__init__(model, config, plan)
-        self.objective = NextByte()
+        self.objective: NextByte = NextByte()
         self.bytes_per_word = bytes_per_word
 
     def prepare(self, batch: TextBatch) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
@@ -79,8 +78,5 @@ class TextModule(PretrainModule):
 
     def evaluate(self, batch: TextBatch) -> torch.Tensor:
         """Return the sums of a held-out batch over the bytes that its windows score: nats, and their number."""
-        token_ids, weight = self.objective.examples(batch.token_ids, None, 0, held_out=True)
-        place = torch.arange(1, token_ids.shape[1], device=token_ids.device)
-        weight = weight * (place >= batch.firsts[:, None])
-        loss = self.objective.loss(self.model, token_ids, weight, padded=True)
+        loss = self.objective.scored_from(self.model, batch.token_ids, batch.firsts)
         return torch.stack([loss.nats.double(), loss.n_scored.double()])
