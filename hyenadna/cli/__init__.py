@@ -24,7 +24,7 @@ _ClickException: type[Any] = typer.BadParameter.__mro__[2]
 
 _VERBS = {
     "demo": "The main job on bundled data: start here.",
-    "pretrain": "Train a language model on genomes.",
+    "pretrain": "Train a language model on genomes, or on text.",
     "finetune": "Train a classifier on labelled sequences.",
     "compare": "Fine-tuning runs against one another, with paired tests.",
     "evaluate": "Held-out bits per base, or a classifier's metrics.",
