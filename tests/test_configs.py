@@ -27,6 +27,7 @@ CONFIGS = config_dir()
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 EXPERIMENTS = [p.stem for p in (CONFIGS / "experiment").glob("*.yaml") if "finetune" not in p.stem]
 SYNTHETICS = [f"synthetics/{p.stem}" for p in (CONFIGS / "experiment/synthetics").glob("*.yaml")]
+TEXTS = [f"text/{p.stem}" for p in (CONFIGS / "experiment/text").glob("*.yaml")]
 TASK_DATA = [p.stem for p in (CONFIGS / "data/synthetics").glob("*.yaml")]
 OPTIONS = [
     f"{p.parent.name}={p.stem}" for p in FILES
@@ -65,7 +66,7 @@ def test_every_option_of_every_group_fits_the_schema(option: str) -> None:
     if option.startswith("data="):
         data = yaml.safe_load((CONFIGS / "data" / f"{option[5:]}.yaml").read_text())
         fasta = [f"data.genomes.{i}.fasta=x.fa" for i, _ in enumerate(data.get("genomes", []))]
-        if not fasta and "bundled" not in str(data["fasta"]):
+        if not fasta and "fasta" in data and "bundled" not in str(data["fasta"]):
             fasta = ["data.fasta=x.fa"]
     composed(option, *fasta)
 
@@ -120,6 +121,29 @@ def test_every_synthetic_experiment_builds_its_model_and_task(name: str) -> None
         model = HyenaForCausalLM(with_vocabulary(config).hyena_config())
     assert model.config.vocab_size == task.vocab_size
     assert task.seq_len <= model.config.max_seq_len
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_experiment_on_text_builds_its_model_of_bytes(name: str) -> None:
+    config = composed(f"experiment={name}")
+    assert config.grid.rows or config.data.kind == "text"
+    shared = []
+    for row in config.grid.rows.values() or [[f"experiment={name}"]]:
+        for model in config.grid.models.values() or [[]]:
+            tuned = [f"{key}={values[0]}" for key, values in config.grid.tune.items()]
+            run = composed(*row, *model, *tuned, "data.text.train=x.txt")
+            with torch.device("meta"):
+                built = HyenaForCausalLM(with_vocabulary(run).hyena_config())
+            assert built.config.padded_vocab_size == 256
+            assert run.data.seq_len <= built.config.max_seq_len
+            plain = to_plain(run)
+            for key in ("mixers", "hyena_heads"):
+                plain["model"].pop(key)
+            shared.append((plain, built.n_parameters()))
+    # Models that are compared differ in nothing else, and hardly in size.
+    assert all(plain == shared[0][0] for plain, _ in shared)
+    sizes = [size for _, size in shared]
+    assert max(sizes) < 1.1 * min(sizes)
 
 
 @pytest.mark.parametrize("name", TASK_DATA)

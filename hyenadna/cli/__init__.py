@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hyenadna.cli import bench, bench_loader, bench_step, datasets
+from hyenadna.cli import bench, bench_layer, bench_loader, bench_step, datasets
 from hyenadna.errors import HyenaDNAError
 from hyenadna.ops.memory import keep_freed_memory
 
@@ -24,7 +24,7 @@ _ClickException: type[Any] = typer.BadParameter.__mro__[2]
 
 _VERBS = {
     "demo": "The main job on bundled data: start here.",
-    "pretrain": "Train a language model on genomes.",
+    "pretrain": "Train a language model on genomes, or on text.",
     "finetune": "Train a classifier on labelled sequences.",
     "compare": "Fine-tuning runs against one another, with paired tests.",
     "evaluate": "Held-out bits per base, or a classifier's metrics.",
@@ -74,6 +74,7 @@ for _verb, _summary in _VERBS.items():
     app.command(_verb, short_help=_summary, context_settings=_settings)(getattr(_module, _verb))
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(bench.app, name="bench")
+bench.app.command("layer")(bench_layer.layer)
 bench.app.command("step")(bench_step.step)
 bench.app.command("loader")(bench_loader.loader)
 

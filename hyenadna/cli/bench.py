@@ -29,7 +29,7 @@ _HEAD_DIM = 64
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _PARTS = {"forward": "forward", "forward_backward": "fwd+bwd"}
 
-_Lengths = Annotated[str | None, typer.Option(help="Lengths, separated by commas; 1K is 1,024, 1M is 1,048,576.")]  # fmt: skip
+LengthsOption = Annotated[str | None, typer.Option(help="Lengths, separated by commas; 1K is 1,024, 1M is 1,048,576.")]  # fmt: skip
 JsonOption = Annotated[
     str | None, typer.Option("--json", help="JSON to write; - for standard output.")
 ]
@@ -48,7 +48,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existin
 
 @app.command("fftconv")
 def fftconv(
-    lengths: _Lengths = None,
+    lengths: LengthsOption = None,
     json_path: JsonOption = None,
     device: DeviceOption = "auto",
     backend: _Backend = "auto",
@@ -75,7 +75,7 @@ def fftconv(
     from hyenadna.ops import bench
 
     defaults = _GPU_LENGTHS, (_K, 8 * _K)
-    plan = _prepare(device, backend, dtype, lengths, defaults, repeats, json_path, force)
+    plan = prepare(device, backend, dtype, lengths, defaults, repeats, json_path, force)
     elements = elements or (2**27 if plan.on_gpu else 2**20)
     with_torch = with_torch and plan.backend != "torch"
     copying = bench.copy_bandwidth(plan.device) if plan.on_gpu else None
@@ -89,23 +89,23 @@ def fftconv(
             continue
         mine = _measure_gated(plan, shape, plan.backend)
         plain = _measure_gated(plan, shape, "torch") if with_torch and mine else None
-        row |= {"backend": _as_dict(mine), "torch": _as_dict(plain), "speed_up": {}}
+        row |= {"backend": as_dict(mine), "torch": as_dict(plain), "speed_up": {}}
         if plan.on_gpu:
             row |= {"floor_ms": bench.floor_ms(shape, plan.dtype), "times_floor": {}}
         for part, words in _PARTS.items():
-            cells[f"{words} ms"] = _number(_median(mine, part), ".3f")
+            cells[f"{words} ms"] = number(median(mine, part), ".3f")
             if plan.on_gpu:
-                ratio = over(_median(mine, part), row["floor_ms"][part])
+                ratio = over(median(mine, part), row["floor_ms"][part])
                 row["times_floor"][part] = ratio
-                cells[f"{words} x floor"] = _number(ratio, ".2f")
+                cells[f"{words} x floor"] = number(ratio, ".2f")
         for part, words in _PARTS.items() if with_torch else ():
-            cells[f"torch {words} ms"] = _number(_median(plain, part), ".3f")
+            cells[f"torch {words} ms"] = number(median(plain, part), ".3f")
         for part, words in _PARTS.items() if with_torch else ():
-            row["speed_up"][part] = over(_median(plain, part), _median(mine, part))
-            cells[f"speed-up {words}"] = _number(row["speed_up"][part], ".2f")
+            row["speed_up"][part] = over(median(plain, part), median(mine, part))
+            cells[f"speed-up {words}"] = number(row["speed_up"][part], ".2f")
         for part, words in _PARTS.items() if plan.on_gpu else ():
             extra = mine[part].extra_memory if mine else None
-            cells[f"memory {words}"] = _number(extra, ".2f")
+            cells[f"memory {words}"] = number(extra, ".2f")
     more = {"copy_bytes_per_s": copying}
     note = ""
     if copying:
@@ -116,7 +116,7 @@ def fftconv(
 
 @app.command("attention")
 def attention(
-    lengths: _Lengths = None,
+    lengths: LengthsOption = None,
     json_path: JsonOption = None,
     device: DeviceOption = "auto",
     backend: _Backend = "auto",
@@ -143,7 +143,7 @@ def attention(
     if width % _HEAD_DIM:
         raise ConfigError(f"--width {width} is no multiple of {_HEAD_DIM}, the width of a head")
     defaults = (8 * _K, 64 * _K), (512, 2 * _K)
-    plan = _prepare(device, backend, dtype, lengths, defaults, repeats, json_path, force)
+    plan = prepare(device, backend, dtype, lengths, defaults, repeats, json_path, force)
     if plan.on_gpu and dtype == "fp32":
         raise ConfigError("--dtype fp32 has no fast attention on a GPU; expected bf16 or fp16")
     tokens = tokens or (65_536 if plan.on_gpu else 2048)
@@ -158,22 +158,22 @@ def attention(
         mine = _measure_gated(plan, shape, plan.backend)
         kernels = ("flash", "cudnn") if plan.on_gpu else ("flash",)
         found = {name: _measure_attention(plan, shape, name) for name in kernels}
-        row |= {"backend": _as_dict(mine), "heads": width // _HEAD_DIM, "best": {}, "ratio": {}}
-        row["attention"] = {name: _as_dict(one) for name, one in found.items()}
+        row |= {"backend": as_dict(mine), "heads": width // _HEAD_DIM, "best": {}, "ratio": {}}
+        row["attention"] = {name: as_dict(one) for name, one in found.items()}
         for part, words in _PARTS.items():
-            times = {name: ms for name in found if (ms := _median(found[name], part)) is not None}
+            times = {name: ms for name in found if (ms := median(found[name], part)) is not None}
             best = min(times, key=times.__getitem__, default=None)
             ms = times.get(best or "")
             row["best"][part] = best
-            row["ratio"][part] = over(ms, _median(mine, part))
-            cells[f"{words} attention ms"] = _number(ms, ".3f") + (f" {best}" if best else "")
-            cells[f"{words} hyena ms"] = _number(_median(mine, part), ".3f")
-            cells[f"{words} ratio"] = _number(row["ratio"][part], ".2f")
+            row["ratio"][part] = over(ms, median(mine, part))
+            cells[f"{words} attention ms"] = number(ms, ".3f") + (f" {best}" if best else "")
+            cells[f"{words} hyena ms"] = number(median(mine, part), ".3f")
+            cells[f"{words} ratio"] = number(row["ratio"][part], ".2f")
     _finish(plan, "attention", rows, table, {}, "; ratio = attention / hyena")
 
 
-class _Plan(NamedTuple):
-    """What both verbs were asked for, checked."""
+class Plan(NamedTuple):
+    """What a verb was asked for, checked."""
 
     device: torch.device
     backend: str
@@ -185,10 +185,11 @@ class _Plan(NamedTuple):
 
     @property
     def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
         return self.device.type == "cuda"
 
 
-def _prepare(
+def prepare(
     device: str,
     backend: str,
     dtype: str,
@@ -197,7 +198,7 @@ def _prepare(
     repeats: int | None,
     json_path: str | None,
     force: bool,
-) -> _Plan:
+) -> Plan:
     """Check every setting before the first second of work; `defaults` are the lengths on a GPU and on a CPU."""
     import torch
 
@@ -216,7 +217,7 @@ def _prepare(
     if on_gpu:
         where = torch.device("cuda", where.index or 0)
         torch.cuda.set_device(where)  # events and Triton follow the current device
-    return _Plan(
+    return Plan(
         where,
         resolve_backend(backend, where),
         getattr(torch, DTYPES[dtype]),
@@ -227,8 +228,8 @@ def _prepare(
     )
 
 
-def parse_lengths(text: str) -> tuple[int, ...]:
-    """Read lengths such as 1000,32K,1M."""
+def parse_lengths(text: str, option: str = "--lengths") -> tuple[int, ...]:
+    """Read lengths such as 1000,32K,1M of an option."""
     from hyenadna.errors import ConfigError
 
     lengths = []
@@ -237,13 +238,13 @@ def parse_lengths(text: str) -> tuple[int, ...]:
         length = int(found[1]) * {"": 1, "K": _K, "M": _K * _K}[found[2].upper()] if found else 0
         if not 1 <= length < 2**31:
             raise ConfigError(
-                f"--lengths {text!r}: {word!r} is no length; expected whole numbers from 1 to 2,147,483,647, as in 1000,32K,1M"
+                f"{option} {text!r}: {word!r} is no length; expected whole numbers from 1 to 2,147,483,647, as in 1000,32K,1M"
             )
         lengths.append(length)
     return tuple(lengths)
 
 
-def _check(plan: _Plan, shape: Shape) -> tuple[dict[str, Any], dict[str, str]]:
+def _check(plan: Plan, shape: Shape) -> tuple[dict[str, Any], dict[str, str]]:
     """Hold one length against float64; returns its row of the JSON and its cells of the table."""
     from hyenadna.ops.bench import TOLERANCES, check_gated, run_gated
 
@@ -267,7 +268,7 @@ def _check(plan: _Plan, shape: Shape) -> tuple[dict[str, Any], dict[str, str]]:
     return row, cells
 
 
-def _measure_gated(plan: _Plan, shape: Shape, backend: str) -> Measurement | None:
+def _measure_gated(plan: Plan, shape: Shape, backend: str) -> Measurement | None:
     from hyenadna.ops.bench import gated_inputs, input_sets, measure, run_gated
 
     def work() -> Measurement:
@@ -277,7 +278,7 @@ def _measure_gated(plan: _Plan, shape: Shape, backend: str) -> Measurement | Non
     return _attempt(plan, shape, backend, work)
 
 
-def _measure_attention(plan: _Plan, shape: Shape, kernel: str) -> Measurement | None:
+def _measure_attention(plan: Plan, shape: Shape, kernel: str) -> Measurement | None:
     from hyenadna.ops.bench import measure_attention
 
     return _attempt(
@@ -286,7 +287,7 @@ def _measure_attention(plan: _Plan, shape: Shape, kernel: str) -> Measurement | 
     )  # fmt: skip
 
 
-def _attempt(plan: _Plan, shape: Shape, what: str, work: Callable[[], _Result]) -> _Result | None:
+def _attempt(plan: Plan, shape: Shape, what: str, work: Callable[[], _Result]) -> _Result | None:
     return attempt(plan.device, f"{_title(shape)}: {what}", work)
 
 
@@ -316,7 +317,8 @@ def _say(shape: Shape, words: str) -> None:
     typer.echo(f"{_title(shape)}: {words}", err=True)
 
 
-def _median(found: Measurement | None, part: str) -> float | None:
+def median(found: Measurement | None, part: str) -> float | None:
+    """Return the milliseconds of a part where it was measured."""
     return None if found is None else found[part].median_ms
 
 
@@ -325,16 +327,18 @@ def over(one: float | None, other: float | None) -> float | None:
     return one / other if one and other else None
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """Return a cell of a table, a dash for None."""
     return "-" if value is None else format(value, form)
 
 
-def _as_dict(found: Measurement | None) -> dict[str, Any] | None:
+def as_dict(found: Measurement | None) -> dict[str, Any] | None:
+    """Return a measurement as JSON has it."""
     return None if found is None else {part: one._asdict() for part, one in found.items()}
 
 
 def _finish(
-    plan: _Plan,
+    plan: Plan,
     name: str,
     rows: list[dict[str, Any]],
     table: list[dict[str, str]],

@@ -62,7 +62,11 @@ def evaluate(
     ] = None,
     input_path: Annotated[
         str | None,
-        typer.Option("--input", "-i", help="Labelled CSV, TSV or FASTA, for a classifier."),
+        typer.Option(
+            "--input",
+            "-i",
+            help="Labelled CSV, TSV or FASTA, for a classifier; a text, for a model of text.",
+        ),
     ] = None,
     rc: Annotated[bool, typer.Option("--rc", help="Classifier: average both strands.")] = False,
     output: Annotated[
@@ -81,6 +85,9 @@ def evaluate(
 ) -> None:
     """Evaluate a language model in bits per base beside Markov models, or a classifier by its test metrics.
 
+    A model of text is evaluated in bits per byte and by the perplexity of its words, as WikiText-103's word-level models are, on the test split of its run or
+    on a file; --window and --context set the sliding windows.
+
     A run folder brings its genomes and splits; its test split is scored. Baselines of order 0 to 12 are fitted on the run's
     training split, or without a run on all of the genome that is not scored, and pay for the same bases with the same context.
 
@@ -93,9 +100,11 @@ def evaluate(
       hyenadna evaluate -m runs/mine --contexts auto -o curve.json --plot curve.png
       hyenadna evaluate -m MODEL -f genome.fa.gz -r chr20:44,000,001-45,000,000 -o bits.json
       hyenadna evaluate -m runs/finetune/tata -i test.csv
+      hyenadna evaluate -m runs/text --context 768
     """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
     from rich.console import Console
 
+    from hyenadna.cli.evaluate_text import evaluate_bytes, reads_bytes
     from hyenadna.cli.scoring import require_other_than_inputs
     from hyenadna.errors import ConfigError
     from hyenadna.inference.runtime import choose_device
@@ -133,6 +142,17 @@ def evaluate(
                 f"{model} is a classifier; give it labelled sequences with -i, and nothing else to score"
             )
         result, table = _classifier(loaded, input_path, model, rc, batch_size, where, console)
+    elif reads_bytes(model):
+        if fasta or region or bed or contexts or rc:
+            raise ConfigError(
+                f"{model} reads text; give it a file with -i, or a --split of its run, and leave -f, -r, -b, --contexts and --rc out"
+            )
+        if input_path is not None and split is not None:
+            raise ConfigError("--split and -i are two ways to say what to score; give one")
+        result, table = evaluate_bytes(
+            loaded, model, _run_settings(model), text=input_path, split=split or "test", window=window, context=context,
+            max_bytes=max_bases, batch_size=batch_size, device=where, console=console,
+        )  # fmt: skip
     else:
         if input_path is not None or rc:
             raise ConfigError(

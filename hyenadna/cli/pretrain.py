@@ -37,7 +37,7 @@ def pretrain(
         ),
     ] = False,
 ) -> int:
-    """Pretrain a language model on genomes.
+    """Pretrain a language model on genomes, or on text.
 
     Without settings: model tiny_1k on the bundled yeast genome, 1,000 steps,
     results in runs/pretrain/<time>.
@@ -46,7 +46,7 @@ def pretrain(
     Groups
       model          tiny_1k tiny_1k_d256 tiny_16k small_32k medium_160k
                      medium_450k large_1m demo
-      data           scerevisiae fasta human_chr20 human
+      data           scerevisiae fasta human_chr20 human text
       task           causal_lm, or masked_lm with model.bidirectional=true
       schedule       cosine linear constant
       length_warmup  none from_1k
@@ -55,12 +55,14 @@ def pretrain(
       experiment     demo_pretrain human_chr20_tiny_1k human_tiny_1k_masked
                      small_32k_length_warmup synthetics/recall_tiny
                      synthetics/recall synthetics/mqar synthetics/mad (these
-                     three: many runs, one table)
+                     three: many runs, one table) text/gcide (the same)
+                     text/gcide_protocol text/wikitext103
 
     \b
     Settings
       data.fasta=FILE  data.seq_len=1024  data.global_batch_size=16
       data.validation=REGION|CONTIG|BED  data.test=...   (or a list of them)
+      data.text.train=FILE  data.text.test=FILE          (with data=text)
       trainer.max_steps=1000  trainer.devices=2  trainer.strategy=ddp
       optimizer.lr=6e-4  callbacks.ema_decay=0.999  seed=42
       run_dir=FOLDER  force=true  resume=RUN
@@ -74,6 +76,7 @@ def pretrain(
       hyenadna pretrain task=masked_lm model.bidirectional=true \\
           model.equivariant=true        (both strands alike, at the same cost)
       hyenadna pretrain resume=runs/pretrain/2026-01-31_12-00-00
+      hyenadna pretrain data=text data.text.train=book.txt
       hyenadna pretrain --multirun optimizer.lr=3e-4,6e-4 seed=1,2
       hyenadna pretrain model=tiny_16k --cfg job
       hyenadna pretrain experiment=synthetics/mad run_dir=runs/mad grid.jobs=8
@@ -184,10 +187,7 @@ def _summarize(result: Any) -> None:
         )
         return
     if "test" in report:
-        what = "  ".join(
-            f"{split} accuracy {report[split]['accuracy']:.2%} of {report[split]['n_scored']:,.0f} answers"
-            for split in ("validation", "test")
-        )
+        what = "  ".join(f"{split} {_told(report[split])}" for split in ("validation", "test"))
     else:
         what = f"validation {validation['bits_per_base']:.4f} {report['unit'].replace(' per ', '/')} over {validation['n_scored']:,.0f} bases"
     typer.echo(
@@ -196,3 +196,13 @@ def _summarize(result: Any) -> None:
         f"curves {run.plot}\n"
         f"report {run.report}"
     )
+
+
+def _told(found: dict[str, float]) -> str:
+    """Say what a report has of a split whose test belongs to the run: text, or a task."""
+    if "accuracy" in found:
+        return f"accuracy {found['accuracy']:.2%} of {found['n_scored']:,.0f} answers"
+    words = (
+        f", word perplexity {found['word_perplexity']:,.2f}" if "word_perplexity" in found else ""
+    )
+    return f"{found['bits_per_byte']:.4f} bits/byte{words} over {found['n_scored']:,.0f} bytes"

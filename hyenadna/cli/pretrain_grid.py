@@ -1,4 +1,4 @@
-"""A grid of pretraining runs: tasks × models, each tuned on validation rows, and one table of test rows.
+"""A grid of pretraining runs: tasks or texts × models, each tuned on validation rows, and one table of test rows.
 
 Each run is a process of its own. The same command with the same run_dir goes on where it was stopped.
 """
@@ -25,7 +25,7 @@ from hyenadna.cli.side_by_side import (
 from hyenadna.data.synthetics.published import published_figures
 from hyenadna.errors import ConfigError
 from hyenadna.training.config import PretrainConfig
-from hyenadna.training.grid_report import GridCell, grid_markdown, plot_grid, write_grid
+from hyenadna.training.grid_report import METRICS, GridCell, grid_markdown, plot_grid, write_grid
 from hyenadna.training.run_folder import create_run_folder, environment, plan_run_folder
 
 _OURS = ("run_dir", "force", "grid")
@@ -122,10 +122,10 @@ def run_grid(config: PretrainConfig, overrides: Sequence[str]) -> int:
     everything = {p.folder: p for key in tuning for p in (*tuning[key], *runs[key])}
     write_grid(root, cells, [_described(p, notes) for p in everything.values()], published, {
         "command": ["hyenadna", "pretrain", *overrides], "seconds": round(time.time() - started, 1), **environment(),
-    })  # fmt: skip
+    }, METRICS[grid.metric])  # fmt: skip
     if grid.axis:
-        plot_grid(cells, published, root / "results.png", axis=grid.axis)
-    typer.echo(grid_markdown(cells, published), nl=False)
+        plot_grid(cells, published, root / "results.png", axis=grid.axis, metric=METRICS[grid.metric])  # fmt: skip
+    typer.echo(grid_markdown(cells, published, METRICS[grid.metric]), nl=False)
     typer.echo(f"results {root / 'results.md'}, results.csv, results.json")
     return int(any(cell.note for cell in cells))
 
@@ -151,12 +151,13 @@ def _command(run: _Run, config: PretrainConfig, words: Sequence[str]) -> list[st
 
 
 def _best(points: Sequence[_Run], metric: str) -> _Run | None:
-    """Return the run with the best validation accuracy, of equal ones that with the lower loss; None where all failed."""
+    """Return the run that is best on validation rows, of equal ones that with the lower loss; None where all failed."""
     scored = []
+    sign = -1 if METRICS[metric].higher_is_better else 1
     for number, run in enumerate(points):
         if report := run.report():
             found = report["validation"]
-            scored.append((-found[metric], found["loss_nats"], number, run))
+            scored.append((sign * found[metric], found["loss_nats"], number, run))
     return min(scored)[3] if scored else None
 
 
@@ -175,9 +176,10 @@ def _cell(
     found = [report for _, report in reports if report is not None]
     everything = {run.folder: run for run in (*tuning, *runs)}.values()
     seconds = [r["throughput"]["seconds"] for run in everything if (r := run.report())]
+    factor = METRICS[metric].factor
     return GridCell(
-        *key, chosen=dict(runs[0].tuned), validation=100 * found[0]["validation"][metric],
-        test=tuple(100 * report["test"][metric] for report in found), n_parameters=found[0]["n_parameters"],
+        *key, chosen=dict(runs[0].tuned), validation=factor * found[0]["validation"][metric],
+        test=tuple(factor * report["test"][metric] for report in found), n_parameters=found[0]["n_parameters"],
         seconds=sum(seconds),
     )  # fmt: skip
 

@@ -115,25 +115,36 @@ class HyenaBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Map the residual stream (B, L, D), float32 under autocast, to itself; the mask is for bidirectional mixers."""
-        dtype = half_blocks.half_dtype(x)  # None on a CPU, before anything else is looked at
-        if dtype is not None and not self._is_plain():
-            dtype = None
-        mixer = self.mixer
-        if dtype is None or type(mixer) is not HyenaOperator or not self._long_enough(x, dtype):
-            x = x + self.dropout(mixer(self.norm1(x), mask))
-        else:
-            length = x.shape[1]
-            k, skip = cast(tuple[torch.Tensor, torch.Tensor], mixer.filter(length))
-            worth_keeping = k.nbytes <= MOST_KEPT_BYTES
-            x = half_blocks.mixer_half(
-                x, _affine(self.norm1), self.norm1.eps, _affine(mixer.in_proj), _affine(mixer.short_conv),
-                k.squeeze(0), skip.squeeze(0), _affine(mixer.out_proj), dtype,
-                k_again=None if worth_keeping else lambda: mixer.filter(length)[0].squeeze(0),
-            )  # fmt: skip
+        dtype = self._half_dtype(x)
+        x = self._mixed(x, mask, dtype)
         if dtype is None:
             return cast(torch.Tensor, x + self.dropout(self.mlp(self.norm2(x))))
         return half_blocks.mlp_half(
             x, _affine(self.norm2), self.norm2.eps, _affine(self.mlp.fc1), _affine(self.mlp.fc2), dtype
+        )  # fmt: skip
+
+    def mix(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Map the residual stream through the first half of the block: x + mixer(norm(x))."""
+        return self._mixed(x, mask, self._half_dtype(x))
+
+    def _half_dtype(self, x: torch.Tensor) -> torch.dtype | None:
+        """Return the dtype in which the operators of `hyenadna.ops.block` stand in for the layers, None where they do not."""
+        dtype = half_blocks.half_dtype(x)  # None on a CPU, before anything else is looked at
+        return dtype if dtype is not None and self._is_plain() else None
+
+    def _mixed(
+        self, x: torch.Tensor, mask: torch.Tensor | None, dtype: torch.dtype | None
+    ) -> torch.Tensor:
+        mixer = self.mixer
+        if dtype is None or type(mixer) is not HyenaOperator or not self._long_enough(x, dtype):
+            return cast(torch.Tensor, x + self.dropout(mixer(self.norm1(x), mask)))
+        length = x.shape[1]
+        k, skip = cast(tuple[torch.Tensor, torch.Tensor], mixer.filter(length))
+        worth_keeping = k.nbytes <= MOST_KEPT_BYTES
+        return half_blocks.mixer_half(
+            x, _affine(self.norm1), self.norm1.eps, _affine(mixer.in_proj), _affine(mixer.short_conv),
+            k.squeeze(0), skip.squeeze(0), _affine(mixer.out_proj), dtype,
+            k_again=None if worth_keeping else lambda: mixer.filter(length)[0].squeeze(0),
         )  # fmt: skip
 
     def _is_plain(self) -> bool:

@@ -155,10 +155,12 @@ def check_gated(
     return GatedCheck(worst, all(worst[name] <= TOLERANCES[dtype][name] for name in NAMES))
 
 
-def measure(function: Function, sets: Sequence[InputSet], *, repeats: int) -> dict[str, Timing]:
+def measure(
+    function: Function, sets: Sequence[InputSet], *, repeats: int, seconds: float | None = None
+) -> dict[str, Timing]:
     """Time the two `PARTS` of a function: without gradients, and with those of all inputs.
 
-    What is compiled or cached at the first call enters neither time nor memory.
+    What is compiled or cached at the first call enters neither time nor memory. With `seconds`, no more calls are timed than take so long, but one.
     """
 
     def forward(data: InputSet) -> tuple[torch.Tensor, ...]:
@@ -170,8 +172,9 @@ def measure(function: Function, sets: Sequence[InputSet], *, repeats: int) -> di
 
     found = {}
     for part, call in zip(PARTS, (forward, both), strict=True):
-        times = _time(call, sets, repeats)
-        fifths = statistics.quantiles(times, n=5, method="inclusive") if repeats > 1 else times * 4
+        times = _time(call, sets, repeats, seconds)
+        several = len(times) > 1
+        fifths = statistics.quantiles(times, n=5, method="inclusive") if several else times * 4
         extra = _extra_memory(call, sets[0])
         found[part] = Timing(statistics.median(times), fifths[0], fifths[3], extra)
     return found
@@ -193,7 +196,6 @@ def measure_attention(
     BackendUnavailableError
         The kernel does not run on this device, with this dtype or shape.
     """
-    backend = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}[kernel]
 
     def draw(seed: int) -> InputSet:
         generator = torch.Generator(device).manual_seed(seed)
@@ -206,19 +208,38 @@ def measure_attention(
     def run(*qkv: torch.Tensor) -> torch.Tensor:
         return scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], is_causal=True)
 
-    sets = input_sets(draw, device)
+    return measure_on_kernel(kernel, run, input_sets(draw, device), repeats=repeats)
+
+
+def measure_on_kernel(
+    kernel: str,
+    function: Function,
+    sets: Sequence[InputSet],
+    *,
+    repeats: int,
+    seconds: float | None = None,
+) -> dict[str, Timing]:
+    """Do what `measure` does with a function whose attention has to run on a kernel, ``"flash"`` or ``"cudnn"``.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The kernel does not run on this device, with this dtype or shape.
+    """
+    backend = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}[kernel]
     with sdpa_kernel(backend):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch gives the reasons of a refusal as warnings
-                _forward_backward(run, sets[0])
+                _forward_backward(function, sets[0])
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
+            where = sets[0].dy.device.type
             raise BackendUnavailableError(
-                f"{kernel} attention is not available on {device.type} with {dtype}: {error}"
+                f"{kernel} attention is not available on {where} with this dtype and shape: {error}"
             ) from error
-        return measure(run, sets, repeats=repeats)
+        return measure(function, sets, repeats=repeats, seconds=seconds)
 
 
 def copy_bandwidth(device: torch.device) -> float:
@@ -292,11 +313,19 @@ def _poisoned_memory() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-def _time(call: Callable[[InputSet], object], sets: Sequence[InputSet], n: int) -> list[float]:
-    """Return the milliseconds of n calls, which take turns with the sets."""
+def _time(
+    call: Callable[[InputSet], object],
+    sets: Sequence[InputSet],
+    n: int,
+    seconds: float | None = None,
+) -> list[float]:
+    """Return the milliseconds of n calls, which take turns with the sets; of fewer where these would take longer than `seconds`."""
     device = sets[0].dy.device
     for data in sets:
         call(data)  # compiles, and fills caches
+    if seconds is not None:
+        taken = _seconds_of(call, sets[0])
+        n = min(n, max(1, int(seconds / max(taken, 1e-9))))
     turns = [sets[i % len(sets)] for i in range(n)]
     times = []
     if device.type != "cuda":
@@ -319,6 +348,17 @@ def _time(call: Callable[[InputSet], object], sets: Sequence[InputSet], n: int) 
         end.record()
     torch.cuda.synchronize(device)
     return [start.elapsed_time(end) for start, end in events]
+
+
+def _seconds_of(call: Callable[[InputSet], object], data: InputSet) -> float:
+    device = data.dy.device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begin = time.perf_counter()
+    call(data)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
 
 
 def _extra_memory(

@@ -106,9 +106,13 @@ def next_base_loss(
 
 
 def summed_loss(
-    logits: torch.Tensor, token_ids: torch.Tensor, weight: torch.Tensor | None
+    logits: torch.Tensor,
+    token_ids: torch.Tensor,
+    weight: torch.Tensor | None,
+    *,
+    scored: torch.Tensor | None = None,
 ) -> LossSum:
-    """Sum −log p of those tokens that are A, C, G or T, each under the logits of its own place.
+    """Sum −log p of those tokens that are scored, each under the logits of its own place.
 
     Parameters
     ----------
@@ -117,14 +121,17 @@ def summed_loss(
     token_ids
         Any integer dtype, shape (B, T).
     weight
-        Shape (B, T); None weighs every base 1.
+        Shape (B, T); None weighs every scored token 1.
+    scored
+        bool, shape (B, T); None scores A, C, G and T.
 
     Returns
     -------
     LossSum
         Sums in float32 (float64 for float64 logits).
     """
-    scored = _is_base(token_ids)
+    if scored is None:
+        scored = _is_base(token_ids)
     targets = token_ids.long().masked_fill(~scored, _IGNORED)
     precise = logits if logits.dtype == torch.float64 else logits.float()
     nats = functional.cross_entropy(

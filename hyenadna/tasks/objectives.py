@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import torch
 
-from hyenadna.tasks.causal_lm import LossSum, next_base_loss, target_weight
+from hyenadna.tasks.causal_lm import LossSum, next_base_loss, summed_loss, target_weight
 from hyenadna.tasks.masked_lm import PAD_TOKEN_ID, Masking, mask_bases, masked_base_loss
+from hyenadna.tokenizers import ByteTokenizer
 
-__all__ = ["MaskedBases", "NextBase", "Objective"]
+__all__ = ["MaskedBases", "NextBase", "NextByte", "Objective"]
 
 
 class Objective(Protocol):
@@ -92,6 +93,35 @@ class NextBase:
         """Return the sums over the bases after the first of each window."""
         token_ids, weight = examples
         return next_base_loss(model(token_ids), token_ids, weight=weight)
+
+
+class NextByte:
+    """Predict the next byte of a text: every one but the first of a window, and padding, is a target."""
+
+    unit = "bits per byte"
+    tile_overlap = 1
+
+    def examples(
+        self,
+        token_ids: torch.Tensor,
+        soft_mask: torch.Tensor | None,
+        first_window: int,
+        *,
+        held_out: bool = False,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the windows, and weights (B, L − 1), 1 or 0; text has no soft mask."""
+        return token_ids, (token_ids[:, 1:] != ByteTokenizer.pad_token_id).float()
+
+    def loss(self, model: Any, *examples: torch.Tensor, padded: bool = False) -> LossSum:
+        """Return the sums over the bytes whose weight is not 0."""
+        token_ids, weight = examples
+        return summed_loss(model(token_ids)[:, :-1], token_ids[:, 1:], weight, scored=weight > 0)
+
+    def scored_from(self, model: Any, token_ids: torch.Tensor, firsts: torch.Tensor) -> LossSum:
+        """Return the sums over the bytes from a place on, 1…L, of each window: integers, shapes (B, L) and (B,); those before are only read."""
+        _, weight = self.examples(token_ids, None, 0, held_out=True)
+        place = torch.arange(1, token_ids.shape[1], device=token_ids.device)
+        return self.loss(model, token_ids, weight * (place >= firsts[:, None]), padded=True)
 
 
 class MaskedBases:

@@ -17,6 +17,7 @@ from hyenadna.tasks.masked_lm import Masking
 from hyenadna.tasks.objectives import MaskedBases, NextBase, Objective
 from hyenadna.training.checks import require as require
 from hyenadna.training.synthetic_config import GridConfig, SyntheticConfig
+from hyenadna.training.text_config import TextConfig
 
 
 def _require_finite(name: str, value: float, low: float, high: float = math.inf) -> None:
@@ -133,9 +134,12 @@ class DataConfig:
     Parameters
     ----------
     kind
-        ``genomes``; or ``synthetic``, rows of a task that `synthetic` describes: the settings of genomes, `validation_tokens` and the two last then say nothing.
+        ``genomes``; ``text``, plain text, byte by byte, whose files `text` names; or ``synthetic``, rows of a task that `synthetic` describes. The settings
+        of genomes and the two last then say nothing, nor does `validation_tokens` for a task.
     synthetic
         The task.
+    text
+        The files.
     fasta
         The genome: FASTA (plain, gzip, bgzip), ``.2bit`` or ``bundled:…``. Exclusive with `genomes`.
     genomes
@@ -160,6 +164,7 @@ class DataConfig:
 
     kind: str = "genomes"
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     fasta: str | None = None
     genomes: list[GenomeConfig] = field(default_factory=list)
     train: Any = None
@@ -173,7 +178,7 @@ class DataConfig:
     max_n_fraction: float = 0.5
 
     def __post_init__(self) -> None:
-        require("data.kind", self.kind, self.kind in ("genomes", "synthetic"), "genomes or synthetic is needed")  # fmt: skip
+        require("data.kind", self.kind, self.kind in ("genomes", "text", "synthetic"), "one of genomes, text, synthetic is needed")  # fmt: skip
         for name in ("train", "validation", "test"):
             setattr(self, name, region_list(f"data.{name}", getattr(self, name)))
         require("data.seq_len", self.seq_len, self.seq_len >= 2, "at least 2 tokens are needed")

@@ -1,4 +1,4 @@
-"""One table of a grid of runs: accuracy on test rows, by task and model, beside published figures; and its picture."""
+"""One table of a grid of runs: what a model reaches on test rows, by task and model, beside published figures; and its picture."""
 
 from __future__ import annotations
 
@@ -15,14 +15,49 @@ import numpy as np
 from hyenadna.data.synthetics.published import AVERAGE, PublishedFigures
 from hyenadna.io.atomic import atomic_path
 
-__all__ = ["GridCell", "grid_markdown", "plot_grid", "write_grid"]
+__all__ = ["ACCURACY", "METRICS", "GridCell", "GridMetric", "grid_markdown", "plot_grid", "write_grid"]  # fmt: skip
 
 _COLOURS = ("#b5483a", "#2f6690", "#5b8c5a", "#8a6bab", "#c08a2e")
 
 
 @dataclass(frozen=True)
+class GridMetric:
+    """How a grid tells a metric of reports.
+
+    Parameters
+    ----------
+    title
+        With its unit.
+    factor
+        From a report's number to the table's.
+    digits
+        Behind the point.
+    higher_is_better
+        Or the lower.
+    """
+
+    title: str
+    factor: float
+    digits: int
+    higher_is_better: bool
+
+    def number(self, value: float | None) -> str:
+        """Return a figure as the table has it, nothing for None."""
+        return "" if value is None else f"{value:.{self.digits}f}"
+
+
+ACCURACY = GridMetric("accuracy, %", 100.0, 1, higher_is_better=True)
+METRICS = {
+    "accuracy": ACCURACY,
+    "class_accuracy": ACCURACY,
+    "bits_per_byte": GridMetric("bits per byte", 1.0, 4, higher_is_better=False),
+}
+"""By the names of `GridConfig.metric`."""
+
+
+@dataclass(frozen=True)
 class GridCell:
-    """A model on a task. Figures are accuracies in per cent.
+    """A model on a task. Figures are in the unit of the grid's `GridMetric`.
 
     Parameters
     ----------
@@ -31,9 +66,9 @@ class GridCell:
     chosen
         The settings that were best on validation rows.
     validation
-        That accuracy, of the first seed.
+        What these reached, of the first seed.
     test
-        Accuracy on test rows, of each seed.
+        The same on test rows, of each seed.
     n_parameters
         Weights of the model.
     seconds
@@ -62,22 +97,24 @@ class GridCell:
         return float(np.std(self.test, ddof=1)) if len(self.test) > 1 else None
 
 
-def grid_markdown(cells: Sequence[GridCell], published: PublishedFigures | None) -> str:
+def grid_markdown(
+    cells: Sequence[GridCell], published: PublishedFigures | None, metric: GridMetric = ACCURACY
+) -> str:
     """Return the table as Markdown, readable as text, too: models of ours first, published figures behind."""
     rows = list(dict.fromkeys(cell.row for cell in cells))
     models = list(dict.fromkeys(cell.model for cell in cells))
     others = dict(published.values) if published else {}
     found = {(cell.row, cell.model): cell for cell in cells}
-    head = ["accuracy, %", *models, *(f"{name} (published)" for name in others)]
+    head = [metric.title, *models, *(f"{name} (published)" for name in others)]
     lines = [head]
     for row in rows:
-        ours = [_text(found.get((row, model))) for model in models]
-        lines.append([row, *ours, *(_number(others[name].get(row)) for name in others)])
+        ours = [_text(found.get((row, model)), metric) for model in models]
+        lines.append([row, *ours, *(metric.number(others[name].get(row)) for name in others)])
     averaged = {row for figures in others.values() if AVERAGE in figures for row in figures} - {AVERAGE}  # fmt: skip
     # A mean over some rows does not belong beside one over all.
     if averaged and averaged <= set(rows):
         means = [_mean([found.get((row, model)) for row in rows]) for model in models]
-        lines.append([AVERAGE, *map(_number, means), *(_number(others[name].get(AVERAGE)) for name in others)])  # fmt: skip
+        lines.append([AVERAGE, *map(metric.number, means), *(metric.number(others[name].get(AVERAGE)) for name in others)])  # fmt: skip
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     texts = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
@@ -95,16 +132,12 @@ def _mean(cells: Sequence[GridCell | None]) -> float | None:
     return None if None in means else float(np.mean([m for m in means if m is not None]))
 
 
-def _text(cell: GridCell | None) -> str:
+def _text(cell: GridCell | None, metric: GridMetric) -> str:
     if cell is None:
         return ""
     if cell.mean is None:
         return cell.note.partition(":")[0]
-    return _number(cell.mean) + ("" if cell.sd is None else f" ± {cell.sd:.1f}")
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+    return metric.number(cell.mean) + ("" if cell.sd is None else f" ± {metric.number(cell.sd)}")
 
 
 def write_grid(
@@ -113,6 +146,7 @@ def write_grid(
     runs: Sequence[Mapping[str, Any]],
     published: PublishedFigures | None,
     facts: Mapping[str, Any],
+    metric: GridMetric = ACCURACY,
 ) -> None:
     """Write results.md, results.csv and results.json into a folder, replacing earlier ones.
 
@@ -132,12 +166,13 @@ def write_grid(
         writer.writerow([cell.row, cell.model, *figures, cell.n_parameters, round(cell.seconds, 1), chosen, cell.note])  # fmt: skip
     plain = {
         **facts,
+        "metric": metric.title,
         "published": published._asdict() if published else None,
         "cells": [{**vars(cell), "chosen": dict(cell.chosen)} for cell in cells],
         "runs": list(runs),
     }
     for name, text in (
-        ("results.md", grid_markdown(cells, published)),
+        ("results.md", grid_markdown(cells, published, metric)),
         ("results.csv", table.getvalue()),
         ("results.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n"),
     ):
@@ -146,13 +181,18 @@ def write_grid(
 
 
 def _short(value: float | None) -> Any:
-    return "" if value is None else round(value, 3)
+    return "" if value is None else round(value, 5)
 
 
 def plot_grid(
-    cells: Sequence[GridCell], published: PublishedFigures | None, path: Path, *, axis: str
+    cells: Sequence[GridCell],
+    published: PublishedFigures | None,
+    path: Path,
+    *,
+    axis: str,
+    metric: GridMetric = ACCURACY,
 ) -> None:
-    """Draw accuracy over the rows, a line for each model, dashed ones for published figures, to a PNG file.
+    """Draw the figures over the rows, a line for each model, dashed ones for published figures, to a PNG file.
 
     Parameters
     ----------
@@ -178,9 +218,10 @@ def plot_grid(
             colour = _COLOURS[-1 - number % len(_COLOURS)]
             axes.plot(*zip(*sorted(theirs), strict=True), label=f"{name} (published)", marker="x", linestyle="--", color=colour)  # fmt: skip
     axes.set_xticks(range(len(rows)), rows)
-    axes.set_ylim(-3, 103)
+    if metric is ACCURACY:
+        axes.set_ylim(-3, 103)
     axes.set_xlabel(axis)
-    axes.set_ylabel("accuracy on test rows, %")
+    axes.set_ylabel(f"{metric.title} on test rows")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     with atomic_path(path, force=True) as temporary:

@@ -163,12 +163,40 @@ def plot_loss(
     """
     figure, axes = _curves(rows, "bits_per_base")
     axes.axhline(2.0, color="0.6", linewidth=0.8, linestyle=":", label="uniform over A, C, G, T")
-    # The first steps fall from log2 of the vocabulary; shown whole, they would flatten everything that matters.
-    settled = [r["bits_per_base"] for r in rows[len(rows) // 5 :] if "bits_per_base" in r]
-    if settled:
-        low, high = min(settled), max([*settled, 2.0])
-        axes.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
+    _show_settled(axes, rows, "bits_per_base", [2.0])
     _finish(figure, axes, path, unit, title)
+
+
+def plot_bits_per_byte(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "", unit: str = "bits per byte"
+) -> None:
+    """Draw bits per byte over tokens, training and validation, to a PNG file.
+
+    Parameters
+    ----------
+    rows
+        From `read_metrics`, of a run on text.
+    path
+        The file, replaced.
+    title
+        Above the axes.
+    unit
+        Beside them.
+    """
+    figure, axes = _curves(rows, "bits_per_byte")
+    _show_settled(axes, rows, "bits_per_byte", [])
+    _finish(figure, axes, path, unit, title)
+
+
+def _show_settled(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], metric: str, more: Sequence[float]
+) -> None:
+    # The first steps fall from log2 of the vocabulary; shown whole, they would flatten everything that matters.
+    settled = [r[metric] for r in rows[len(rows) // 5 :] if metric in r]
+    if settled:
+        low, high = min(settled), max([*settled, *more])
+        margin = max(high - low, 1e-3)
+        axes.set_ylim(low - 0.1 * margin, high + 0.15 * margin)
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], metric: str) -> tuple[Figure, Axes]:

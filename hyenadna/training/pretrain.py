@@ -31,6 +31,7 @@ from hyenadna.training.run_folder import (
     plan_run_folder,
 )
 from hyenadna.training.schedules import LengthPlan
+from hyenadna.training.text_data import absolute_texts
 from hyenadna.training.trainer import (
     build_loggers,
     build_trainer,
@@ -88,6 +89,7 @@ def _pretrain(
     config: PretrainConfig, packing_progress: Callable[[int], None] | None
 ) -> PretrainResult:
     absolute_sources(config.data)
+    absolute_texts(config.data.text)
     config.model = with_vocabulary(config)
     plan = LengthPlan(
         config.data.seq_len,

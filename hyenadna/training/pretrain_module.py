@@ -69,6 +69,7 @@ class PretrainModule(LightningModule):
         self._since_log = (0.0, 0)  # seconds and tokens since the last row
         self._clock = time.perf_counter()
         self._validation_sums: list[torch.Tensor] = []
+        self._test_sums: list[torch.Tensor] = []
         self._recorded: RecordedPass | None = None
         self._unwritten: tuple[int, dict[str, float], ReadLater] | None = None
         self.shown: dict[str, float] = {}
@@ -120,8 +121,8 @@ class PretrainModule(LightningModule):
         examples = self.objective.examples(batch.token_ids, batch.soft_mask, batch.first_window)
         return examples, examples[-1].sum()
 
-    def measures(self, sums: list[float]) -> dict[str, float]:
-        """Return metrics of summed results of passes; `loss_nats` is one of them."""
+    def measures(self, sums: list[float], split: str) -> dict[str, float]:
+        """Return metrics of summed results of passes over ``train``, ``validation`` or ``test``; `loss_nats` is one of them."""
         mean = sums[0] / max(sums[1], 1.0)
         return {"loss_nats": mean, "bits_per_base": bits_per_base(mean)}
 
@@ -203,7 +204,7 @@ class PretrainModule(LightningModule):
         if self._unwritten is None:
             return
         (step, row, sums), self._unwritten = self._unwritten, None
-        found = self.measures(sums.read())
+        found = self.measures(sums.read(), "train")
         mean = found["loss_nats"]
         if not math.isfinite(mean):
             raise DataError(
@@ -234,16 +235,20 @@ class PretrainModule(LightningModule):
         self._since_log = (seconds + now - self._clock, tokens)
         self._clock = now
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the sums."""
+    def evaluate(self, batch: Any) -> torch.Tensor:
+        """Return the sums of a held-out batch, float64: nats, scored targets, and what others add."""
         examples = self.objective.examples(batch.token_ids, None, batch.first_window, held_out=True)
         loss = self.objective.loss(self.model, *examples, padded=True)
-        self._validation_sums.append(torch.stack([loss.nats.double(), loss.n_scored.double()]))
+        return torch.stack([loss.nats.double(), loss.n_scored.double()])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add one batch to the sums."""
+        self._validation_sums.append(self.evaluate(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Report the mean over all scored bases of the validation windows, each counted once."""
         sums = self._sum_over_processes(torch.stack(self._validation_sums).sum(dim=0)).tolist()
-        found = self.measures(sums)
+        found = self.measures(sums, "validation")
         # After fit, Lightning's validate() starts with a global step of its own.
         step = self.global_step
         row = {
@@ -253,6 +258,19 @@ class PretrainModule(LightningModule):
         self.last_validation = {"step": step, **found, "n_scored": sums[1]}
         self._write(row | {f"validation/{name}": value for name, value in found.items()}, step)
         self.shown[f"validation {self._unit}"] = found[self.metric]
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the sums of the last test."""
+        self._test_sums = []
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Add one batch to the sums."""
+        self._test_sums.append(self.evaluate(batch))
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the metrics of the test split."""
+        sums = self._sum_over_processes(torch.stack(self._test_sums).sum(dim=0)).tolist()
+        self.last_test = {**self.measures(sums, "test"), "n_scored": sums[1]}
 
     @property
     def unit(self) -> str:

@@ -12,14 +12,21 @@ from lightning.pytorch import LightningDataModule
 from hyenadna.errors import ConfigError
 from hyenadna.models import HyenaAutoencoder, HyenaForCausalLM, HyenaForMaskedLM, HyenaModel
 from hyenadna.models.checkpoint import read_model_folder
-from hyenadna.tokenizers import CharacterTokenizer, SymbolTokenizer, Vocabulary
+from hyenadna.tokenizers import ByteTokenizer, CharacterTokenizer, SymbolTokenizer, Vocabulary
 from hyenadna.training.config import ModelConfig, PretrainConfig
-from hyenadna.training.metrics_log import PRETRAIN_COLUMNS, plot_accuracy, plot_loss
+from hyenadna.training.metrics_log import (
+    PRETRAIN_COLUMNS,
+    plot_accuracy,
+    plot_bits_per_byte,
+    plot_loss,
+)
 from hyenadna.training.pretrain_data import PretrainData, open_genomes
 from hyenadna.training.pretrain_module import PretrainModule
 from hyenadna.training.schedules import LengthPlan
 from hyenadna.training.synthetic_data import SyntheticData, task_of
 from hyenadna.training.synthetic_module import SYNTHETIC_COLUMNS, SyntheticModule
+from hyenadna.training.text_data import TextData, open_texts
+from hyenadna.training.text_module import TEXT_COLUMNS, TextModule
 
 __all__ = ["PretrainParts", "build_language_model", "build_parts", "with_vocabulary"]
 
@@ -64,6 +71,8 @@ def build_parts(
     """
     if config.data.kind == "synthetic":
         return _synthetic_parts(config, plan, start_step)
+    if config.data.kind == "text":
+        return _text_parts(config, plan, start_step)
     return _genome_parts(config, plan, start_step, packing_progress)
 
 
@@ -119,6 +128,28 @@ def _synthetic_parts(config: PretrainConfig, plan: LengthPlan, start_step: int) 
     )  # fmt: skip
 
 
+def _text_parts(config: PretrainConfig, plan: LengthPlan, start_step: int) -> PretrainParts:
+    if config.task.name != "causal_lm" or config.task.soft_mask_weight != 1.0:
+        raise ConfigError(
+            "data.kind=text predicts the next byte; leave task=masked_lm and task.soft_mask_weight out"
+        )
+    tokenizer = ByteTokenizer()
+    model = build_language_model(config.model, seed=config.seed, load=not config.resume)
+    if model.config.vocab_size != tokenizer.vocab_size:
+        raise ConfigError(
+            f"model.pretrained={config.model.pretrained} has {model.config.vocab_size} token ids, but bytes {tokenizer.vocab_size}; take a model of text"
+        )
+    _check_length(config, model)
+    data = TextData(
+        open_texts(config.data.text), config.data, plan, seed=config.seed, start_step=start_step,
+        max_steps=config.trainer.max_steps, num_workers=config.trainer.num_workers,
+    )  # fmt: skip
+    module = TextModule(model, config, plan, data.bytes_per_word)
+    return PretrainParts(
+        module, data, tokenizer, data.describe(), TEXT_COLUMNS, plot_bits_per_byte, has_test=True
+    )
+
+
 def _check_length(config: PretrainConfig, model: HyenaModel) -> None:
     if config.data.seq_len > model.config.max_seq_len:
         raise ConfigError(
@@ -128,7 +159,9 @@ def _check_length(config: PretrainConfig, model: HyenaModel) -> None:
 
 
 def with_vocabulary(config: PretrainConfig) -> ModelConfig:
-    """Return the model's settings with the vocabulary that the data need: synthetic data bring their own."""
+    """Return the model's settings with the vocabulary that the data need: text and synthetic data bring their own."""
+    if config.data.kind == "text":
+        return dataclasses.replace(config.model, vocab_size=ByteTokenizer().vocab_size)
     if config.data.kind != "synthetic":
         return config.model
     return dataclasses.replace(config.model, vocab_size=task_of(config.data).vocab_size)

@@ -50,7 +50,7 @@ class SyntheticConfig:
 
 @dataclass(kw_only=True)
 class GridConfig:
-    """Runs of several tasks and models in one command, tuned on validation rows, and a table of their test rows.
+    """Runs of several tasks or texts and models in one command, tuned on validation rows, and a table of their test rows.
 
     Parameters
     ----------
@@ -65,7 +65,8 @@ class GridConfig:
     only
         Names of rows and models to which the grid is limited; empty for all.
     metric
-        ``accuracy``, the share of right answers; or ``class_accuracy``, the mean of that share over the different answers, as MAD has it.
+        ``accuracy``, the share of right answers; ``class_accuracy``, the mean of that share over the different answers, as MAD has it; or ``bits_per_byte``
+        of text, the lower the better.
     published
         Figures beside ours, in datasets/synthetics/published.yaml; empty for none.
     axis
@@ -86,8 +87,8 @@ class GridConfig:
 
     def __post_init__(self) -> None:
         require("grid.jobs", self.jobs, self.jobs >= 0, "at least 0 is needed")
-        require("grid.metric", self.metric, self.metric in ("accuracy", "class_accuracy"),
-                "accuracy or class_accuracy is needed")  # fmt: skip
+        require("grid.metric", self.metric, self.metric in ("accuracy", "class_accuracy", "bits_per_byte"),
+                "one of accuracy, class_accuracy, bits_per_byte is needed")  # fmt: skip
         unique = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
         require("grid.seeds", self.seeds, unique, "different integers are needed")
         require("grid.models", self.models, bool(self.models) or not self.rows, "a grid of rows needs a model")  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
@@ -43,7 +41,6 @@ class SyntheticModule(PretrainModule):
     ) -> None:
         super().__init__(model, config, plan)
         self.task = task
-        self._test_sums: list[torch.Tensor] = []
 
     @property
     def unit(self) -> str:
@@ -54,7 +51,7 @@ class SyntheticModule(PretrainModule):
         """Return the rows of a batch, and how many positions ask."""
         return (batch.token_ids, batch.targets), (batch.targets != IGNORED).sum().float()
 
-    def measures(self, sums: list[float]) -> dict[str, float]:
+    def measures(self, sums: list[float], split: str) -> dict[str, float]:
         """Return the mean loss and accuracy over what was asked; of evaluations also the mean of the accuracies of each answer."""
         asked = max(sums[1], 1.0)
         found = {"loss_nats": sums[0] / asked, "accuracy": sums[2] / asked}
@@ -83,7 +80,8 @@ class SyntheticModule(PretrainModule):
             targets, logits = targets.gather(1, at), self.model(token_ids, at=at)
         return logits.flatten(0, 1), targets.flatten().long()
 
-    def _evaluate(self, batch: SyntheticBatch) -> torch.Tensor:
+    def evaluate(self, batch: SyntheticBatch) -> torch.Tensor:
+        """Return the sums of a held-out batch: nats, answers, right ones, and how often each answer was asked for and right."""
         logits, targets = self._answers(batch.token_ids, batch.targets, training=False)
         asked = targets != IGNORED
         logits, targets = logits[asked], targets[asked]
@@ -93,26 +91,9 @@ class SyntheticModule(PretrainModule):
         classes = (torch.bincount(t, minlength=self.task.vocab_size) for t in (targets, targets[right]))  # fmt: skip
         return torch.cat([sums, *classes]).double()
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add one batch to the sums."""
-        self._validation_sums.append(self._evaluate(batch))
-
     def on_validation_epoch_end(self) -> None:
         """Report, and end the run where the accuracy is what was asked for."""
         super().on_validation_epoch_end()
         enough = self.settings.data.synthetic.stop_at
         if enough is not None and self.last_validation["accuracy"] >= enough:
             self.trainer.should_stop = True
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the sums of the last test."""
-        self._test_sums = []
-
-    def test_step(self, batch: SyntheticBatch, batch_idx: int) -> None:
-        """Add one batch to the sums."""
-        self._test_sums.append(self._evaluate(batch))
-
-    def on_test_epoch_end(self) -> None:
-        """Keep the metrics of the test rows."""
-        sums = self._sum_over_processes(torch.stack(self._test_sums).sum(dim=0)).tolist()
-        self.last_test = {**self.measures(sums), "n_scored": sums[1]}

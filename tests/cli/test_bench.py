@@ -123,7 +123,7 @@ def test_missing_memory_is_a_dash_not_a_crash(capsys, monkeypatch, short: str, s
 
 @pytest.mark.usefixtures("other_backend")
 def test_a_gpu_gets_floors_and_memory(capsys, monkeypatch) -> None:
-    monkeypatch.setattr(verb._Plan, "on_gpu", property(lambda _plan: True))
+    monkeypatch.setattr(verb.Plan, "on_gpu", property(lambda _plan: True))
     monkeypatch.setattr(verb, "device_name", lambda _device: "toy GPU")
     monkeypatch.setattr(bench, "copy_bandwidth", lambda _device: 2.5e12)
     assert main(SMALL) == 0

@@ -77,7 +77,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
         ("grid.only=[hyenas]", "there are compression"),
         ("grid.published=nonsense", "no such published figures"),
         ("resume=x", "a grid goes on with the same run_dir"),
-        ("grid.metric=f1", "accuracy or class_accuracy"),
+        ("grid.metric=f1", "one of accuracy, class_accuracy, bits_per_byte"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(

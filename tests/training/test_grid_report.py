@@ -9,7 +9,13 @@ import pytest
 from hyenadna.data.synthetics.published import PublishedFigures, published_figures
 from hyenadna.errors import ConfigError, FileFormatError
 from hyenadna.resources import config_dir
-from hyenadna.training.grid_report import GridCell, grid_markdown, plot_grid, write_grid
+from hyenadna.training.grid_report import (
+    METRICS,
+    GridCell,
+    grid_markdown,
+    plot_grid,
+    write_grid,
+)
 
 CELLS = [
     GridCell("a", "hyena", {"optimizer.lr": 1e-3}, 91.0, (90.0, 92.0), 100, 2.0),
@@ -72,3 +78,17 @@ def test_mistakes_in_published_figures_are_one_sentence(tmp_path: Path) -> None:
     file.write_text("x: {source: s}\n")
     with pytest.raises(FileFormatError, match="note, source, values"):
         published_figures("x", file)
+
+
+def test_bits_have_their_own_title_and_digits(tmp_path: Path) -> None:
+    bits = METRICS["bits_per_byte"]
+    cells = [GridCell("a", "hyena", {}, 1.6, (1.61234, 1.62345)), GridCell("a", "attention", {}, 1.5, (1.5,))]  # fmt: skip
+    text = grid_markdown(cells, None, bits)
+    assert text.splitlines()[0].split("|")[1].strip() == "bits per byte"
+    assert "1.6179 ± 0.0079" in text
+    assert "1.5000" in text
+    write_grid(tmp_path, cells, [], None, {}, bits)
+    assert (tmp_path / "results.md").read_text() == text
+    assert json.loads((tmp_path / "results.json").read_text())["metric"] == "bits per byte"
+    plot_grid(cells, None, tmp_path / "results.png", axis="text", metric=bits)
+    assert METRICS["accuracy"].higher_is_better > bits.higher_is_better
