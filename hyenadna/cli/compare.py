@@ -42,14 +42,16 @@ def compare(
     \b
     Does pretraining help on GUE? Three arms, then the table:
       hyenadna finetune experiment=gue/all data.root=gue run_dir=runs/bundled
-      hyenadna finetune experiment=gue/all data.root=gue run_dir=runs/scratch model.pretrained=null model.d_model=128 model.n_layers=2 \\
-        model.short_kernel_size=3 model.max_seq_len=1026
-      hyenadna finetune experiment=gue/all data.root=gue run_dir=runs/public model.pretrained=LongSafari/hyenadna-tiny-1k-seqlen-hf
+      hyenadna finetune experiment=gue/all data.root=gue run_dir=runs/scratch model.pretrained=null model.d_model=192 model.n_layers=4 \\
+        'model.mixers=[conv,hyena]' model.conv_kernel_size=15 model.bidirectional=true model.short_kernel_size=3 model.max_seq_len=1026
+      hyenadna finetune experiment=gue/all data.root=gue run_dir=runs/public model.pretrained=LongSafari/hyenadna-tiny-1k-seqlen-hf \\
+        model.both_directions=true
       hyenadna compare runs/scratch runs/bundled runs/public -o gue.md -o gue.json --plot gue.png
 
     \b
-    The second arm has the shape of the bundled model (and of tiny-1k) and random weights. Its recipe is the pretrained arm's; a recipe
-    of its own could do better, and the table names the settings in which runs differ.
+    The second arm has the shape of bundled:human-small-1k-masked and random weights. Its recipe is the pretrained arm's; a recipe of
+    its own could do better, and the table names the settings in which runs differ. Promoters with a TATA box begin with the smaller
+    bundled model in the first arm, so there the arms differ in shape, too. The public model reads one direction, and is given both.
 
     \b
     Other examples

@@ -290,7 +290,7 @@ def test_the_scratch_arm_of_the_help_has_the_shape_of_the_bundled_model(
     commands = capsys.readouterr().out.replace("\\\n", " ").splitlines()
     (line,) = [c for c in commands if "model.pretrained=null" in c]
     words = [w for w in shlex.split(line) if w.startswith("model.")]
-    assert len(words) == 5
+    assert len(words) == 8
     rows = LabelledSet(("ACGT" * 10,) * 2, np.array([0, 1]), (2, 3))
     task = LabelledTask(train=rows, dev=rows, test=rows, label_names=("0", "1"), notes=(), dropped={})  # fmt: skip
     register_schema("finetune", FinetuneConfig)

@@ -51,7 +51,7 @@ class Constant(torch.nn.Module):
     def __init__(self, max_seq_len: int = 4096) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.config = SimpleNamespace(max_seq_len=max_seq_len)
+        self.config = SimpleNamespace(max_seq_len=max_seq_len, bidirectional=False)
         self.longest = 0
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
