@@ -94,16 +94,16 @@ def _decoding(mixer: nn.Module, n_samples: int, n_read: int, n_new: int) -> _Mix
 
 
 class _ShortConvolution:
-    """A short convolution with the inputs that its next outputs need."""
+    """A depthwise convolution with the inputs that its next outputs need."""
 
     def __init__(self, layer: nn.Conv1d, n_samples: int) -> None:
-        self.weight, self.bias = layer.weight, cast(torch.Tensor, layer.bias)
+        self.taps, self.bias = layer.weight[:, 0], cast(torch.Tensor, layer.bias)
         self.n_samples = n_samples
         self.recent = torch.empty(0)
 
     def read(self, w: torch.Tensor) -> None:
         """Remember the end of the prompt's signal (1, C, L)."""
-        n_kept = self.weight.shape[-1] - 1
+        n_kept = self.taps.shape[1] - 1
         recent = pad(w, (n_kept, 0))[..., w.shape[-1] :]
         self.recent = recent.expand(self.n_samples, -1, -1)
 
@@ -111,10 +111,7 @@ class _ShortConvolution:
         """Take the signal (n, C) of the next position, and return the output there."""
         window = torch.cat([self.recent, w[..., None]], dim=-1)
         self.recent = window[..., 1:]
-        seen = self.weight.shape[1]
-        one_for_all = window.unflatten(1, (-1, 1, seen))  # of a group's filters
-        products = one_for_all * self.weight.unflatten(0, (-1, seen))
-        return products.sum((-2, -1)).flatten(1) + self.bias
+        return (window * self.taps).sum(-1) + self.bias
 
 
 class _Hyena:

@@ -33,7 +33,7 @@ _WEIGHTS_NAMES = (WEIGHTS_FILE, "pytorch_model.bin", "weights.ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _OF_MIXERS = {
     f.name: f.default for f in fields(HyenaConfig)
-    if f.name in ("mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size", "conv_heads", "bidirectional", "equivariant")
+    if f.name in ("mixers", "hyena_heads", "attention_heads", "rotary_base", "conv_kernel_size", "bidirectional", "equivariant")
 }  # fmt: skip
 
 

@@ -63,9 +63,6 @@ class HyenaConfig:
         Of attention's positions, > 1: pairs of channels turn by angles from 1 down to about 1 / base per position.
     conv_kernel_size
         Taps of the gated convolution of ``"conv"`` layers, ≥ 1.
-    conv_heads
-        Heads H of ``"conv"`` layers: the filters of a head see all of its D / H channels, D / H times as many weights. H divides D. None means D heads: each
-        channel has a filter of its own.
     bidirectional
         Every position sees both sides: Hyena's filters are two-sided, its short convolutions and those of ``"conv"`` layers centred, attention is
         full. Such a model predicts masked bases (`HyenaForMaskedLM`), not next ones, and needs a mask where there is padding.
@@ -109,7 +106,6 @@ class HyenaConfig:
     attention_heads: int = 8
     rotary_base: float = 10_000.0
     conv_kernel_size: int = 7
-    conv_heads: int | None = None
     bidirectional: bool = False
     equivariant: bool = False
     embed_dropout: float = 0.1
@@ -172,17 +168,17 @@ class HyenaConfig:
             raise ConfigError(
                 f"model rotary_base={self.rotary_base!r} is impossible; a number > 1 is needed"
             )
-        for name in ("hyena_heads", "conv_heads"):
-            heads = getattr(self, name)
+        heads = self.hyena_heads
+        if heads is not None:
             whole = isinstance(heads, int) and not isinstance(heads, bool) and heads >= 1
-            if heads is not None and (not whole or self.d_model % heads):
+            if not whole or self.d_model % heads:
                 raise ConfigError(
-                    f"model {name}={heads!r} is impossible; a divisor of d_model={self.d_model} or none is needed"
+                    f"model hyena_heads={heads!r} is impossible; a divisor of d_model={self.d_model} or none is needed"
                 )
-        if self.hyena_heads is not None and self.hyena_order != 2:
-            raise ConfigError(
-                f"model hyena_heads={self.hyena_heads} needs hyena_order=2, not {self.hyena_order}: heads are defined for two gates"
-            )
+            if self.hyena_order != 2:
+                raise ConfigError(
+                    f"model hyena_heads={heads} needs hyena_order=2, not {self.hyena_order}: heads are defined for two gates"
+                )
         if "attention" in self.layer_mixers and self.d_model % (2 * self.attention_heads):
             raise ConfigError(
                 f"model attention_heads={self.attention_heads} does not suit d_model={self.d_model}; each head has d_model / attention_heads "
@@ -208,8 +204,6 @@ class HyenaConfig:
             odd["short_kernel_size"] = self.short_kernel_size
         if "conv" in self.layer_mixers:
             odd["conv_kernel_size"] = self.conv_kernel_size
-            if self.conv_heads is not None:
-                multiples["d_model / conv_heads"] = (self.conv_head_dim, 2)
         for name, (value, divisor) in multiples.items():
             if value % divisor:
                 raise ConfigError(
@@ -231,11 +225,6 @@ class HyenaConfig:
     def hyena_head_dim(self) -> int:
         """Channels P = D / H of a Hyena head, 1 in the ordinary Hyena."""
         return self.d_model // (self.hyena_heads or self.d_model)
-
-    @property
-    def conv_head_dim(self) -> int:
-        """Channels D / H that a filter of a ``"conv"`` layer sees, 1 where each has its own."""
-        return self.d_model // (self.conv_heads or self.d_model)
 
     @property
     def grid_len(self) -> int:

@@ -102,30 +102,20 @@ class PairedLayerNorm(nn.LayerNorm):
 
 
 class PairedConv1d(nn.Conv1d):
-    """A convolution of C channels with an odd number of taps, whose filters see P channels each: 1 (depthwise) or an even number.
+    """A depthwise convolution of C channels with an odd number of taps, the odd channels' filters being the even ones' turned round."""
 
-    The odd channels' filters are the even ones', turned round; where they see more than one channel, with the strands exchanged.
-    """
-
-    def __init__(self, channels: int, taps: int, seen: int = 1) -> None:
+    def __init__(self, channels: int, taps: int) -> None:
         half = channels // 2
         super().__init__(half, half, taps, groups=half, padding=taps - 1)
-        if seen > 1:
-            self.weight = nn.Parameter(self.weight.new_empty(half, seen, taps))
-            self.reset_parameters()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, L) to (B, C, L + K − 1), as `torch.nn.Conv1d` does; the centre of that is what commutes."""
         filters, bias = self.affine()
-        groups = len(bias) // filters.shape[1]
-        return F.conv1d(x, filters, bias, padding=self.padding, groups=groups)
+        return F.conv1d(x, filters, bias, padding=self.padding, groups=len(bias))
 
     def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the filters (C, P, K) and the bias (C,)."""
-        other = self.weight.flip(-1)
-        if other.shape[1] > 1:
-            other = exchanged(other.transpose(1, 2)).transpose(1, 2)
-        filters = torch.stack([self.weight, other], dim=1).flatten(0, 1)
+        """Return the filters (C, 1, K) and the bias (C,)."""
+        filters = torch.stack([self.weight, self.weight.flip(-1)], dim=1).flatten(0, 1)
         return filters, _twice(cast(torch.Tensor, self.bias))
 
 
@@ -196,12 +186,11 @@ def build_norm(config: HyenaConfig) -> nn.LayerNorm:
     return kind(config.d_model, eps=config.layer_norm_eps)
 
 
-def build_conv(config: HyenaConfig, channels: int, taps: int, *, seen: int = 1) -> nn.Conv1d:
-    """Return a convolution whose filters see so many channels each; of one, it is depthwise."""
+def build_conv(config: HyenaConfig, channels: int, taps: int) -> nn.Conv1d:
+    """Return a depthwise convolution."""
     if config.equivariant:
-        return PairedConv1d(channels, taps, seen)
-    groups = channels // seen
-    return nn.Conv1d(channels, channels, taps, groups=groups, padding=taps - 1)
+        return PairedConv1d(channels, taps)
+    return nn.Conv1d(channels, channels, taps, groups=channels, padding=taps - 1)
 
 
 def build_embedding(config: HyenaConfig) -> nn.Embedding:

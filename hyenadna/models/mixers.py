@@ -161,8 +161,7 @@ def rotate(x: torch.Tensor, base: float, first: int = 0, *, paired: bool = False
 class GatedConvolution(nn.Module):
     """Hyena of order 2 with a short explicit filter in place of the long implicit one, and nothing smoothed before.
 
-    y = x₀ ∘ (c ⊛ (x₁ ∘ v) + bias), c of `conv_kernel_size` taps for each channel, or with heads (`conv_heads`) for each pair of channels of a head: one filter
-    then sees a motif of several letters at once, as those of a convolutional network do. A position sees only as many before it, or in a
+    y = x₀ ∘ (c ⊛ (x₁ ∘ v) + bias), c of `conv_kernel_size` taps for each channel. A position sees only as many before it, or in a
     bidirectional model half of them to either side; O(D·L) time and memory.
     """
 
@@ -171,7 +170,7 @@ class GatedConvolution(nn.Module):
         width, taps = config.d_model, config.conv_kernel_size
         self.ahead = (taps - 1) // 2 if config.bidirectional else 0
         self.in_proj = build_linear(config, width, 3 * width)
-        self.conv = build_conv(config, width, taps, seen=config.conv_head_dim)
+        self.conv = build_conv(config, width, taps)
         self.out_proj = build_linear(config, width, width)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -62,7 +62,6 @@ class ModelConfig:
     attention_heads: int = 8
     rotary_base: float = 10_000.0
     conv_kernel_size: int = 7
-    conv_heads: int | None = None
     bidirectional: bool = False
     equivariant: bool = False
     embed_dropout: float = 0.1

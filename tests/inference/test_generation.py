@@ -49,7 +49,7 @@ def _full(model: HyenaForCausalLM, one: Generated) -> np.ndarray[Any, Any]:
     "changes",
     [
         {}, {"hyena_order": 3, "short_kernel_size": 4}, {"hyena_order": 4}, {"hyena_heads": 4}, {"mixers": "attention"},
-        {"mixers": "conv"}, {"mixers": "conv", "conv_heads": 4}, {"mixers": "conv", "conv_kernel_size": 1},
+        {"mixers": "conv"}, {"mixers": "conv", "conv_kernel_size": 1},
         {"mixers": ["hyena", "attention", "conv", "hyena"], "n_layers": 4, "hyena_heads": 8, "attention_heads": 2},
     ],
     ids=str,

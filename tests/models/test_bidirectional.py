@@ -24,7 +24,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "hyena with heads": {"hyena_heads": 4},
     "attention": {"mixers": "attention"},
     "conv": {"mixers": "conv"},
-    "conv with heads": {"mixers": "conv", "conv_heads": 4},
     "hybrid": {"mixers": ("hyena", "attention")},
 }
 each_kind = pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)

@@ -50,7 +50,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "learned positions": {"filter_learned_positions": True},
     "attention": {"mixers": "attention"},
     "conv": {"mixers": "conv"},
-    "conv with heads": {"mixers": "conv", "conv_heads": 4},
     "hybrid, untied": {"mixers": ("hyena", "attention"), "tie_embeddings": False},
 }
 each_kind = pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
@@ -406,7 +405,6 @@ def test_recomputed_blocks_give_the_same_gradients() -> None:
         ({"hyena_heads": 1}, "hyena_heads=1 is no multiple of 2"),
         ({"mixers": "attention", "attention_heads": 8}, "d_model / attention_heads=2 is no multiple of 4"),
         ({"short_kernel_size": 4}, "short_kernel_size=4 is even"),
-        ({"mixers": "conv", "conv_heads": 16}, "d_model / conv_heads=1 is no multiple of 2"),
         ({"mixers": "conv", "conv_kernel_size": 6}, "conv_kernel_size=6 is even"),
         ({"equivariant": 1}, "equivariant=1 is impossible; true or false"),
     ],
