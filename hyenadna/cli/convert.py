@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hyenadna.models import HyenaModel
+    from hyenadna.models import ClassifierEnsemble, HyenaModel
 
 
 class Layout(str, Enum):
@@ -76,7 +76,9 @@ def convert(
     )
 
 
-def _require_same(model: HyenaModel, written: HyenaModel, to: Layout) -> None:
+def _require_same(
+    model: HyenaModel | ClassifierEnsemble, written: HyenaModel | ClassifierEnsemble, to: Layout
+) -> None:
     import torch
 
     from hyenadna.errors import CheckpointError

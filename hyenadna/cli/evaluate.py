@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hyenadna.models import HyenaForCausalLM, HyenaForSequenceClassification
+    from hyenadna.models import Classifier, HyenaForCausalLM
     from hyenadna.training.config import PretrainConfig
     from hyenadna.training.evaluate import EvaluatedRegions
     from hyenadna.training.evaluate_contexts import ContextEvaluation
@@ -109,7 +109,7 @@ def evaluate(
     from hyenadna.errors import ConfigError
     from hyenadna.inference.runtime import choose_device
     from hyenadna.io.atomic import atomic_path, check_output, open_output
-    from hyenadna.models import HyenaForMaskedLM, HyenaForSequenceClassification, load_model
+    from hyenadna.models import Classifier, HyenaForMaskedLM, load_model
 
     if output is not None:
         check_output(output, force=force, folder=False)
@@ -136,7 +136,7 @@ def evaluate(
             f"{model} is a masked (bidirectional) language model, which has no likelihood of a next base; its bits per masked base are in the "
             "report.json of its run, and classifiers made from it can be evaluated"
         )
-    if isinstance(loaded, HyenaForSequenceClassification):
+    if isinstance(loaded, Classifier):
         if input_path is None or fasta or region or bed or split or contexts:
             raise ConfigError(
                 f"{model} is a classifier; give it labelled sequences with -i, and nothing else to score"
@@ -339,7 +339,7 @@ def _run_settings(source: str) -> PretrainConfig | None:
 
 
 def _classifier(
-    model: HyenaForSequenceClassification,
+    model: Classifier,
     input_path: str,
     source: str,
     rc: bool,

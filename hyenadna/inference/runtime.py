@@ -11,7 +11,13 @@ import torch
 from torch import nn
 
 from hyenadna.errors import BackendUnavailableError, CheckpointError, ConfigError
-from hyenadna.models import HyenaForCausalLM, HyenaForMaskedLM, HyenaModel, load_model
+from hyenadna.models import (
+    ClassifierEnsemble,
+    HyenaForCausalLM,
+    HyenaForMaskedLM,
+    HyenaModel,
+    load_model,
+)
 from hyenadna.models.checkpoint import read_model_folder
 from hyenadna.resources import resolve
 from hyenadna.tokenizers import CharacterTokenizer, load_tokenizer
@@ -65,9 +71,13 @@ def load_encoder(
 ) -> tuple[HyenaModel, CharacterTokenizer]:
     """Load a language model or a classifier, whose backbone embeds sequences, with its tokenizer.
 
-    Parameters and errors are those of `load_language_model`, but that every model will do.
+    Parameters and errors are those of `load_language_model`, but that every model will do, if it is a single one.
     """
     model = load_model(source)
+    if isinstance(model, ClassifierEnsemble):
+        raise CheckpointError(
+            f"{source} holds an ensemble of {len(model.members)} classifiers, each with vectors of its own; give the model that they were trained from"
+        )
     return model.to(device or "cpu"), _tokenizer_of(source, model)
 
 

@@ -3,6 +3,7 @@
 from hyenadna.models.autoencoder import HyenaAutoencoder
 from hyenadna.models.backbone import HyenaBackbone
 from hyenadna.models.config import MIXERS, NAMED_SIZES, HyenaConfig
+from hyenadna.models.ensemble import ClassifierEnsemble
 from hyenadna.models.heads import ClassificationHead, Pooling
 from hyenadna.models.hyena import HyenaBlock, HyenaOperator
 from hyenadna.models.language import (
@@ -12,6 +13,7 @@ from hyenadna.models.language import (
     HyenaModel,
     language_model,
 )
+from hyenadna.models.loading import Classifier, load_model
 from hyenadna.models.mixers import (
     Attention,
     CausalAttention,
@@ -19,7 +21,7 @@ from hyenadna.models.mixers import (
     MultiHeadHyena,
     build_mixer,
 )
-from hyenadna.models.model import HyenaForSequenceClassification, load_model
+from hyenadna.models.model import HyenaForSequenceClassification
 
 __all__ = [
     "MIXERS",
@@ -27,6 +29,8 @@ __all__ = [
     "Attention",
     "CausalAttention",
     "ClassificationHead",
+    "Classifier",
+    "ClassifierEnsemble",
     "GatedConvolution",
     "HyenaAutoencoder",
     "HyenaBackbone",

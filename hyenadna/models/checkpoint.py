@@ -26,6 +26,7 @@ from hyenadna.resources import is_bundled
 from hyenadna.tokenizers import CharacterTokenizer, Vocabulary
 
 if TYPE_CHECKING:
+    from hyenadna.models.ensemble import ClassifierEnsemble
     from hyenadna.models.language import HyenaModel
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -58,6 +59,19 @@ class ModelFolder:
     head: dict[str, Any] | None
     state: dict[str, torch.Tensor] = field(repr=False)
 
+    def members(self) -> list[ModelFolder]:
+        """Return each member of an ensemble of classifiers as a folder of its own; what is none is its own only member."""
+        n_members = (self.head or {}).get("members", 1)
+        if n_members == 1:
+            return [self]
+        head = {k: v for k, v in (self.head or {}).items() if k != "members"}
+        found = []
+        for number in range(n_members):
+            prefix = f"members.{number}."
+            own = {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+            found.append(replace(self, head=head, state=own))
+        return found
+
     def load_into(self, model: HyenaModel, *, new_head: bool = False) -> None:
         """Copy the weights into a model.
 
@@ -71,8 +85,13 @@ class ModelFolder:
         Raises
         ------
         CheckpointError
-            Keys are missing or unexpected, or a shape differs.
+            Keys are missing or unexpected, or a shape differs; or it is an ensemble.
         """
+        if len(self.members()) > 1:
+            raise CheckpointError(
+                f"{self.source} holds an ensemble of {len(self.members())} classifiers, which predict and evaluate read; a single model is needed here, "
+                "such as finetune leaves with task.ensemble=1"
+            )
         state = self.state
         if new_head:
             state = {k: v for k, v in state.items() if k.startswith("backbone.")}
@@ -132,7 +151,9 @@ def read_model_folder(
     return ModelFolder(name, shape, head, state)
 
 
-def write_model_folder(folder: str | Path, model: HyenaModel, tokenizer: Vocabulary | None) -> None:
+def write_model_folder(
+    folder: str | Path, model: HyenaModel | ClassifierEnsemble, tokenizer: Vocabulary | None
+) -> None:
     """Write our layout: config.json, model.safetensors and tokenizer_config.json.
 
     Raises
@@ -153,7 +174,7 @@ def write_model_folder(folder: str | Path, model: HyenaModel, tokenizer: Vocabul
     _write_folder(folder, settings, state, tokenizer)
 
 
-def write_hf_folder(folder: str | Path, model: HyenaModel) -> None:
+def write_hf_folder(folder: str | Path, model: HyenaModel | ClassifierEnsemble) -> None:
     """Write the layout of the published ``-hf`` repositories, readable by transformers with their remote code.
 
     Raises

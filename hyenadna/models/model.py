@@ -1,7 +1,4 @@
-"""The sequence classifier, and loading whatever a folder holds: it or one of the language models (`hyenadna.models.language`).
-
-All are a backbone and a head; folders are read and written through `hyenadna.models.checkpoint`.
-"""
+"""The sequence classifier: a backbone and a head. Folders are read and written through `hyenadna.models.checkpoint`."""
 
 from __future__ import annotations
 
@@ -19,8 +16,6 @@ from hyenadna.models.config import HyenaConfig
 from hyenadna.models.equivariant import exchanged
 from hyenadna.models.heads import ClassificationHead, Pooling, check_mask
 from hyenadna.models.language import (
-    HyenaForCausalLM,
-    HyenaForMaskedLM,
     HyenaModel,
     refuse_autoencoder,
 )
@@ -259,22 +254,13 @@ class HyenaForSequenceClassification(HyenaModel):
         found.load_into(model, new_head=new_head or found.head is None)
         return model.eval()
 
+    @classmethod
+    def of_folder(cls, found: ModelFolder) -> HyenaForSequenceClassification:
+        """Return the classifier that a folder holds.
 
-def load_model(
-    source: str | Path,
-    *,
-    config: str | Path | None = None,
-    filter_shift: float | None = None,
-    max_seq_len: int | None = None,
-) -> HyenaForCausalLM | HyenaForMaskedLM | HyenaForSequenceClassification:
-    """Load whatever a folder, weights file, hub id or ``bundled:NAME`` holds.
-
-    Parameters and errors are those of `HyenaForCausalLM.from_pretrained`.
-    """
-    found = read_model_folder(
-        source, config=config, filter_shift=filter_shift, max_seq_len=max_seq_len
-    )
-    if found.head is None:
-        kind = HyenaForMaskedLM if found.config.bidirectional else HyenaForCausalLM
-        return kind.of_folder(found)
-    return HyenaForSequenceClassification._build(found)
+        Raises
+        ------
+        CheckpointError
+            The weights are those of an ensemble, or do not fit the configuration.
+        """
+        return cls._build(found)

@@ -19,6 +19,7 @@ from hyenadna.models.filter import positional_features
 from hyenadna.tokenizers import CharacterTokenizer
 
 if TYPE_CHECKING:
+    from hyenadna.models.ensemble import ClassifierEnsemble
     from hyenadna.models.language import HyenaModel
 
 # Published name -> our name; {i} a layer, {j} a linear of the filter's MLP (published at the even places of a Sequential).
@@ -88,7 +89,9 @@ def from_published(
     return config, head, renamed
 
 
-def to_hf(model: HyenaModel) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def to_hf(
+    model: HyenaModel | ClassifierEnsemble,
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Translate a model to the layout of the published ``-hf`` repositories.
 
     Returns
@@ -104,6 +107,10 @@ def to_hf(model: HyenaModel) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         The model has something that the layout cannot express.
     """
     config, head = model.config, model.head_settings()
+    if n_members := head.get("members"):
+        raise CheckpointError(
+            f"the -hf layout knows only single classifiers; this is an ensemble of {n_members}; keep it in our own layout"
+        )
     if head and (head["pooling"] != "last" or head["head_bias"] or head["both_directions"]):
         raise CheckpointError(
             "the -hf layout knows only classifiers that pool the last token of one strand without a bias; this one pools "
@@ -152,7 +159,7 @@ _HF_FIELDS = {
 }  # fmt: skip
 
 
-def _hf_state(model: HyenaModel) -> dict[str, torch.Tensor]:
+def _hf_state(model: HyenaModel | ClassifierEnsemble) -> dict[str, torch.Tensor]:
     config = model.config
     z = positional_features(config.grid_len, config.grid_len, config.filter_emb_dim).float()
     state: dict[str, torch.Tensor] = {}

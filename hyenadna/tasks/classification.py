@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from hyenadna.data.collate import pad_right, prediction_batches
 from hyenadna.errors import SequenceLengthError
-from hyenadna.models import HyenaForSequenceClassification
+from hyenadna.models import Classifier
 from hyenadna.tokenizers import CharacterTokenizer
 
 Strands = Literal["forward", "predict_both", "both"]
@@ -71,7 +71,7 @@ def classification_loss(
 
 @torch.no_grad()
 def predict_probabilities(
-    model: HyenaForSequenceClassification,
+    model: Classifier,
     sequences: Sequence[str],
     *,
     tokenizer: CharacterTokenizer,

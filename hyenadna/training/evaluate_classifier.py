@@ -11,7 +11,7 @@ import torch
 
 from hyenadna.data.collate import pad_right
 from hyenadna.data.labelled import LabelledSet
-from hyenadna.models import HyenaForSequenceClassification
+from hyenadna.models import Classifier
 from hyenadna.tasks.metrics import ClassificationMetrics, classification_metrics
 from hyenadna.tokenizers import CharacterTokenizer
 from hyenadna.training.evaluate import evaluating
@@ -33,7 +33,7 @@ class ClassifierEvaluation(NamedTuple):
 
 
 def evaluate_classifier(
-    model: HyenaForSequenceClassification,
+    model: Classifier,
     rows: LabelledSet,
     *,
     tokenizer: CharacterTokenizer | None = None,

@@ -20,7 +20,12 @@ from lightning.pytorch import Callback
 from hyenadna.data.labelled import LabelledSet
 from hyenadna.data.labelled_task import LabelledTask, load_task, stratified_split
 from hyenadna.errors import ConfigError
-from hyenadna.models import HyenaForSequenceClassification, load_model
+from hyenadna.models import (
+    Classifier,
+    ClassifierEnsemble,
+    HyenaForSequenceClassification,
+    load_model,
+)
 from hyenadna.resources import resolve
 from hyenadna.tasks.classification import balanced_class_weights
 from hyenadna.tasks.cnn import fit_cnn_baseline
@@ -76,13 +81,11 @@ class FinetuneResult(NamedTuple):
     stopped: str | None
 
 
-class SeedResult(NamedTuple):
-    """What one seed came to.
+class MemberResult(NamedTuple):
+    """What one training came to.
 
     Parameters
     ----------
-    seed
-        The seed.
     best_epoch, epochs
         The epoch that was kept, and the number trained.
     best_score
@@ -99,7 +102,6 @@ class SeedResult(NamedTuple):
         Why training ended early, or None.
     """
 
-    seed: int
     best_epoch: int
     epochs: int
     best_score: float
@@ -108,6 +110,45 @@ class SeedResult(NamedTuple):
     probabilities: dict[str, Probabilities]
     model: HyenaForSequenceClassification
     stopped: str | None
+
+
+class SeedResult(NamedTuple):
+    """What one seed came to.
+
+    Parameters
+    ----------
+    seed
+        The seed.
+    members
+        Its trainings: one, or those of an ensemble.
+    """
+
+    seed: int
+    members: list[MemberResult]
+
+    @property
+    def probabilities(self) -> dict[str, Probabilities]:
+        """Mean class probabilities of the members, by split."""
+        splits = self.members[0].probabilities
+        return {
+            split: np.mean([member.probabilities[split] for member in self.members], axis=0)
+            for split in splits
+        }
+
+    @property
+    def best_score(self) -> float:
+        """Mean of the members' dev values of task.select_by."""
+        return float(np.mean([member.best_score for member in self.members]))
+
+    @property
+    def stopped(self) -> str | None:
+        """Why training ended early, or None."""
+        return self.members[-1].stopped
+
+    def model(self) -> Classifier:
+        """Return the classifier, or the ensemble of all members."""
+        models = [member.model for member in self.members]
+        return models[0] if len(models) == 1 else ClassifierEnsemble(models)
 
 
 def finetune(config: FinetuneConfig) -> FinetuneResult:
@@ -158,14 +199,19 @@ def finetune(config: FinetuneConfig) -> FinetuneResult:
     started = time.time()
     seeds: list[SeedResult] = []
     for seed in config.seeds:
-        seeds.append(_train_one(config, task, seed, run, log))
-        plot_curves(
-            {s.seed: s.history for s in seeds}, run.root / "curves.png", title=run.root.name
-        )
+        members: list[MemberResult] = []
+        seeds.append(SeedResult(seed, members))
+        for number in range(config.task.ensemble):
+            members.append(_train_one(config, task, seed, number, run, log))
+            histories = [member.history for s in seeds for member in s.members]
+            plot_curves(histories, run.root / "curves.png", title=run.root.name)
+            if members[-1].stopped is not None:
+                break
         if seeds[-1].stopped is not None:
             return FinetuneResult(run, {}, seeds[-1].stopped)
     best = max(seeds, key=lambda s: s.best_score)
-    best.model.save_pretrained(run.model, _tokenizer(config.model))
+    model = best.model()
+    model.save_pretrained(run.model, _tokenizer(config.model))
     # Whoever predicts with the folder later has to read the strands that it was chosen with.
     write_json(run.model / "finetuning.json", {"strands": config.task.strands, "seed": best.seed})
     write_predictions(run.root / "predictions.csv", task, {s.seed: s.probabilities for s in seeds})
@@ -180,7 +226,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult:
         },
         "labels": list(task.label_names),
         "strands": config.task.strands,
-        "n_parameters": sum(p.numel() for p in best.model.parameters()),
+        "n_parameters": sum(p.numel() for p in model.parameters()),
         "data": _describe_data(task),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "seconds": round(time.time() - started, 1),
@@ -264,9 +310,18 @@ def _tokenizer(config: ClassifierConfig) -> CharacterTokenizer:
 
 
 def _train_one(
-    config: FinetuneConfig, task: LabelledTask, seed: int, run: RunFolder, log: MetricsLog
-) -> SeedResult:
+    config: FinetuneConfig,
+    task: LabelledTask,
+    seed: int,
+    number: int,
+    run: RunFolder,
+    log: MetricsLog,
+) -> MemberResult:
+    """Train member `number`, from 0, of a seed's ensemble; the first is what the seed alone would train."""
     tokenizer = _tokenizer(config.model)
+    where = seed, number + 1
+    if number:
+        seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     loader = training_loader(
         task.train, config.data, tokenizer=tokenizer, seed=seed,
         num_workers=config.trainer.num_workers,
@@ -279,7 +334,7 @@ def _train_one(
     total_steps = len(loader) * epochs
     module = ClassifierModule(
         build_classifier(config, task, seed=seed), config, task.dev, tokenizer=tokenizer,
-        seed=seed, total_steps=total_steps, class_weights=weights,
+        where=where, total_steps=total_steps, class_weights=weights,
     )  # fmt: skip
     stop = StopInOrder()
     callbacks: list[Callback] = [stop]
@@ -305,8 +360,8 @@ def _train_one(
         if task.test is not None:
             probabilities["test"] = module.predict_split(task.test)
     model = module.model.cpu()
-    return SeedResult(
-        seed, module.best_epoch, len(module.history), module.best_score, seconds,
+    return MemberResult(
+        module.best_epoch, len(module.history), module.best_score, seconds,
         module.history, probabilities, model, stop.reason,
     )  # fmt: skip
 
@@ -325,13 +380,26 @@ def _metrics(
 
 
 def _describe(config: FinetuneConfig, task: LabelledTask, seed: SeedResult) -> dict[str, Any]:
-    metrics = _metrics(config, task, seed.probabilities)
+    def describe(member: MemberResult) -> dict[str, Any]:
+        return {
+            "best_epoch": member.best_epoch,
+            "epochs": member.epochs,
+            "seconds": round(member.seconds, 1),
+        }
+
+    def numbers(probabilities: dict[str, Probabilities]) -> dict[str, Any]:
+        metrics = _metrics(config, task, probabilities)
+        return {split: found.as_dict() for split, found in metrics.items()}
+
+    if len(seed.members) == 1:
+        return {"seed": seed.seed, **describe(seed.members[0]), **numbers(seed.probabilities)}
+    members = [{**describe(m), **numbers(m.probabilities)} for m in seed.members]
+    seconds = round(sum(m.seconds for m in seed.members), 1)
     return {
         "seed": seed.seed,
-        "best_epoch": seed.best_epoch,
-        "epochs": seed.epochs,
-        "seconds": round(seed.seconds, 1),
-        **{split: found.as_dict() for split, found in metrics.items()},
+        "seconds": seconds,
+        **numbers(seed.probabilities),
+        "members": members,
     }
 
 

@@ -28,7 +28,7 @@ from hyenadna.training.recorded import RecordedPass
 from hyenadna.training.schedules import build_scheduler
 from hyenadna.training.trainer import clip_gradients
 
-FINETUNE_COLUMNS = ("seed", "epoch", "loss_nats", *METRICS, "lr", "sequences_per_s")
+FINETUNE_COLUMNS = ("seed", "member", "epoch", "loss_nats", *METRICS, "lr", "sequences_per_s")
 
 _LORA_TARGETS = ("mixer.in_proj", "mixer.out_proj", "mlp.fc1", "mlp.fc2")
 
@@ -89,8 +89,8 @@ class ClassifierModule(LightningModule):
         The split that epochs are judged on.
     tokenizer
         The model's tokenizer.
-    seed
-        For the log.
+    where
+        Seed and member of its ensemble, from 1, for the log.
     total_steps
         Optimizer steps of the whole run, for the schedule.
     class_weights
@@ -113,7 +113,7 @@ class ClassifierModule(LightningModule):
         dev: LabelledSet,
         *,
         tokenizer: CharacterTokenizer,
-        seed: int,
+        where: tuple[int, int],
         total_steps: int,
         class_weights: Tensor | None = None,
     ) -> None:
@@ -123,7 +123,7 @@ class ClassifierModule(LightningModule):
         self.settings = config
         self.dev = dev
         self.tokenizer = tokenizer
-        self.seed = seed
+        self.where = where
         self.total_steps = total_steps
         self.best_epoch = 0
         self.best_score = -math.inf
@@ -266,7 +266,7 @@ class ClassifierModule(LightningModule):
 
     def _write(self, row: dict[str, float], epoch: int, loss: float, speed: float) -> None:
         lr = max(group["lr"] for group in self.trainer.optimizers[0].param_groups)
-        shared = {"seed": self.seed, "epoch": epoch}
+        shared = {"seed": self.where[0], "member": self.where[1], "epoch": epoch}
         train = {**shared, "loss_nats": loss, "lr": lr, "sequences_per_s": round(speed, 1)}
         rows = {f"train/{name}": value for name, value in train.items()}
         rows |= {f"dev/{name}": value for name, value in {**shared, **row}.items()}

@@ -84,14 +84,14 @@ def write_predictions(
 
 
 def plot_curves(
-    histories: Mapping[int, Sequence[Mapping[str, float]]], path: Path, *, title: str = ""
+    histories: Sequence[Sequence[Mapping[str, float]]], path: Path, *, title: str = ""
 ) -> None:
-    """Draw losses and dev Matthews correlation over epochs, one line a seed, to a PNG file.
+    """Draw losses and dev Matthews correlation over epochs, one line a training, to a PNG file.
 
     Parameters
     ----------
     histories
-        By seed, the rows of `ClassifierModule.history`.
+        Of each training, the rows of `ClassifierModule.history`.
     path
         The file, replaced.
     title
@@ -104,7 +104,7 @@ def plot_curves(
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for number, rows in enumerate(histories.values()):
+    for number, rows in enumerate(histories):
         epochs = [row["epoch"] for row in rows]
         first = number == 0
         left.plot(epochs, [row["train_loss_nats"] for row in rows], color="#9bb8d3",

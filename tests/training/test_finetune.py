@@ -14,6 +14,7 @@ from sklearn.metrics import matthews_corrcoef
 from hyenadna.data.labelled_task import load_task
 from hyenadna.errors import CheckpointError, ConfigError, OutputError, SequenceLengthError
 from hyenadna.models import (
+    ClassifierEnsemble,
     HyenaConfig,
     HyenaForCausalLM,
     HyenaForSequenceClassification,
@@ -109,6 +110,43 @@ def test_run_folder_is_complete_and_learns(finished: Path) -> None:
     for seed in results["seeds"]:
         low, high = seed["test"]["mcc_ci95"]
         assert low <= seed["test"]["mcc"] <= high
+
+
+def test_an_ensemble_is_judged_and_kept_as_one(
+    task_folder: Path, finished: Path, tmp_path: Path
+) -> None:
+    config = settings(task_folder, tmp_path / "run", seeds=[1], task={"ensemble": 2, "baselines": False})  # fmt: skip
+    assert finetune(config).stopped is None
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    (seed,) = results["seeds"]
+    first, other = seed["members"]
+    # The first member is what the seed alone trains.
+    alone = json.loads((finished / "results.json").read_text())["seeds"][0]
+    assert first["dev"]["mcc"] == alone["dev"]["mcc"]
+    assert first["dev"]["auroc"] == alone["dev"]["auroc"]
+    log = read_metrics(tmp_path / "run" / "metrics.csv")
+    losses = [
+        [r["loss_nats"] for r in log if r["split"] == "train" and r["member"] == n] for n in (1, 2)
+    ]
+    assert len(losses[0]) == len(losses[1]) == other["epochs"] == 4
+    assert losses[0] != losses[1]
+    model = load_model(tmp_path / "run")
+    assert isinstance(model, ClassifierEnsemble)
+    assert (
+        results["n_parameters"]
+        == model.n_parameters()
+        == sum(m.n_parameters() for m in model.members)
+    )  # type: ignore[operator,misc]
+    task = load_task(task_folder)
+    assert task.test is not None
+    found = predict_probabilities(model, task.test.sequences, tokenizer=CharacterTokenizer())
+    rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open()))
+    written = [[float(r["p_poor"]), float(r["p_rich"])] for r in rows if r["split"] == "test"]
+    np.testing.assert_allclose(found, written, atol=2e-6)
+    single = predict_probabilities(
+        model.members[1], task.test.sequences, tokenizer=CharacterTokenizer()
+    )  # type: ignore[arg-type]
+    assert np.abs(single - found).max() > 1e-4
 
 
 def test_reported_numbers_are_those_of_the_predictions_file(finished: Path) -> None:
@@ -371,7 +409,7 @@ def test_pretrained_weights_move_slower_than_the_head(
     task = load_task(task_folder)
     module = finetune_room.ClassifierModule(
         build_classifier(config, task, seed=0), config, task.dev,
-        tokenizer=CharacterTokenizer(), seed=0, total_steps=10,
+        tokenizer=CharacterTokenizer(), where=(0, 1), total_steps=10,
     )  # fmt: skip
     optimizer = module.configure_optimizers()["optimizer"]
     peaks = {p: g["initial_lr"] for g in optimizer.param_groups for p in g["params"]}
