@@ -160,6 +160,7 @@ _REPORTS = {
     "human_small_1k": Path(__file__).parent
     / "benchmarks/results/pretrain_human_small_1k_h200.json",
     "human_small_1k_masked": weights_dir() / "human-small-1k-masked" / "report.json",
+    "human_small_1k_equivariant": weights_dir() / "human-small-1k-equivariant" / "report.json",
 }
 
 

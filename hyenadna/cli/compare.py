@@ -51,7 +51,8 @@ def compare(
     \b
     The second arm has the shape of bundled:human-small-1k-masked and random weights. Its recipe is the pretrained arm's; a recipe of
     its own could do better, and the table names the settings in which runs differ. Promoters with a TATA box begin with the smaller
-    bundled model in the first arm, so there the arms differ in shape, too. The public model reads one direction, and is given both.
+    bundled model in the first arm, and binding sites with an equivariant one, so there the arms differ in shape, too; splice sites begin
+    with random weights in both. The public model reads one direction, and is given both. task.ensemble=1 takes a third of the time.
 
     \b
     Other examples
