@@ -298,7 +298,7 @@ def test_the_scratch_arm_of_the_help_has_the_shape_of_the_bundled_model(
     models = []
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         for override in ([], words):
-            composed = compose("finetune", ["experiment=gue/splice", *override])
+            composed = compose("finetune", ["experiment=gue/prom_300_all", *override])
             models.append(build_classifier(to_dataclass(composed, FinetuneConfig), task, seed=1))
     bundled, scratch = models
     assert dataclasses.asdict(bundled.config) == dataclasses.asdict(scratch.config)
