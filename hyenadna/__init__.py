@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hyenadna.data.genome import Genome
     from hyenadna.errors import HyenaDNAError
     from hyenadna.inference.likelihood import score_sequences
+    from hyenadna.inference.prediction import predict_sequences
     from hyenadna.inference.variants import score_variants
     from hyenadna.models import (
         HyenaConfig,
@@ -36,6 +37,7 @@ _HOME = {
     "Variant": "hyenadna.sequence",
     "load_model": "hyenadna.models",
     "load_tokenizer": "hyenadna.tokenizers",
+    "predict_sequences": "hyenadna.inference.prediction",
     "score_sequences": "hyenadna.inference.likelihood",
     "score_variants": "hyenadna.inference.variants",
 }
@@ -53,6 +55,7 @@ __all__ = [
     "Variant",
     "load_model",
     "load_tokenizer",
+    "predict_sequences",
     "score_sequences",
     "score_variants",
 ]

@@ -42,8 +42,8 @@ def test_import_is_fast() -> None:
 def test_public_names_are_pinned_and_load() -> None:
     assert hyenadna.__all__ == [
         "ByteTokenizer", "CharacterTokenizer", "Genome", "HyenaConfig", "HyenaDNAError", "HyenaForCausalLM",
-        "HyenaForMaskedLM", "HyenaForSequenceClassification", "Interval", "Variant", "load_model", "load_tokenizer", "score_sequences",
-        "score_variants",
+        "HyenaForMaskedLM", "HyenaForSequenceClassification", "Interval", "Variant", "load_model", "load_tokenizer", "predict_sequences",
+        "score_sequences", "score_variants",
     ]  # fmt: skip
     for name in hyenadna.__all__:
         assert getattr(hyenadna, name) is not None

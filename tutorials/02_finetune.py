@@ -93,4 +93,14 @@ for row, p in zip(examples, probabilities, strict=True):
     print(f"label {row['label']}  p(promoter) {p[1]:.2f}  {row['sequence'][:30]}…")
 
 # %% [markdown]
-# The command line gives the metrics of any labelled file: `hyenadna evaluate -m runs/tutorial/finetune -i test.csv --rc`.
+# The command line does the same for files and for regions of a genome, on the strands that the model was chosen with, and gives the metrics of any
+# labelled file: `hyenadna evaluate -m runs/tutorial/finetune -i test.csv --rc`.
+
+# %%
+TABLE = Path("runs/tutorial/classes.tsv")
+status = main(
+    ["predict", "-m", "runs/tutorial/finetune", "-f", "bundled:scerevisiae/genome.2bit", "-r", "chrXVI:100,001-100,150", "-r", "chrXVI:200,001-200,150",
+     "-o", str(TABLE), "--force"]
+)  # fmt: skip
+assert status == 0
+print(TABLE.read_text())

@@ -27,6 +27,7 @@ _VERBS = {
     "pretrain": "Train a language model on genomes, or on text.",
     "finetune": "Train a classifier on labelled sequences.",
     "compare": "Fine-tuning runs against one another, with paired tests.",
+    "predict": "Classes of new sequences, from a classifier.",
     "evaluate": "Held-out bits per base, or a classifier's metrics.",
     "score": "Log-likelihoods of sequences and regions.",
     "vep": "Effects of variants: VCF in, scored VCF or TSV out.",

@@ -9,7 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyenadna.cli.scoring import ModelOption, SequencesArgument
+from hyenadna.cli.options import (
+    BatchSizeOption,
+    BedOption,
+    DeviceOption,
+    ForceOption,
+    GenomeOption,
+    InputOption,
+    ModelOption,
+    NameColumnOption,
+    QuietOption,
+    RegionsOption,
+    ResumeOption,
+    SequenceColumnOption,
+    SequencesArgument,
+    StrideOption,
+    WindowOption,
+)
 from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -23,24 +39,24 @@ def embed(
     output: Annotated[str, typer.Option("--output", "-o", help="File to write: .npz, .parquet, .h5 or .zarr (a folder).")],
     sequences: SequencesArgument = None,
     model: ModelOption = DEFAULT_MODEL,
-    fasta: Annotated[str | None, typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit.")] = None,
-    region: Annotated[list[str] | None, typer.Option("--region", "-r", help="Region of the genome, 1-based inclusive: chr1:1,000-2,000.")] = None,
-    bed: Annotated[str | None, typer.Option("--bed", "-b", help="BED file of regions, 0-based half-open.")] = None,
-    input_path: Annotated[str | None, typer.Option("--input", "-i", help="Sequences: FASTA, CSV, TSV, one a line; - for standard input.")] = None,
+    fasta: GenomeOption = None,
+    region: RegionsOption = None,
+    bed: BedOption = None,
+    input_path: InputOption = None,
     pooling: Annotated[str, typer.Option(help="Over the bases of a sequence: mean, last, max; or per-base: one row a base.")] = "mean",
     layer: Annotated[int | None, typer.Option(help="0 is the tokens' embedding, i the i-th block's output (default: the last one's, normalised).")] = None,
     strands: Annotated[str, typer.Option(help="forward, average (of both strands) or both (forward components, then reverse ones).")] = "forward",
-    batch_size: Annotated[str, typer.Option(help="Sequences per forward pass, or auto: what the memory takes.")] = "auto",
-    window: Annotated[int | None, typer.Option(help="Bases that the model reads at once (default: the model's longest input, or the power of two that is at most 1 % less).")] = None,
-    stride: Annotated[int | None, typer.Option(help="Distance of window starts (default: half a window).")] = None,
-    sequence_column: Annotated[str | None, typer.Option(help="Column of the sequences in a table (default: sequence, seq or dna).")] = None,
-    name_column: Annotated[str | None, typer.Option(help="Column of the names (default: name or id, else numbered).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: BatchSizeOption = "auto",
+    window: WindowOption = None,
+    stride: StrideOption = None,
+    sequence_column: SequenceColumnOption = None,
+    name_column: NameColumnOption = None,
+    device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and coarser.")] = "fp32",
     append: Annotated[bool, typer.Option("--append", help="Keep the rows of an existing .h5 or .zarr, and add to them.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the finished work of a run that was broken off.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    resume: ResumeOption = False,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
 ) -> None:  # fmt: skip
     """Embed sequences: a model's hidden states, one vector a sequence or one a base, with names and places.
 

@@ -139,7 +139,7 @@ def evaluate(
     if isinstance(loaded, Classifier):
         if input_path is None or fasta or region or bed or split or contexts:
             raise ConfigError(
-                f"{model} is a classifier; give it labelled sequences with -i, and nothing else to score"
+                f"{model} is a classifier; give it labelled sequences with -i, and nothing else to score ('hyenadna predict' takes those without labels)"
             )
         result, table = _classifier(loaded, input_path, model, rc, batch_size, where, console)
     elif reads_bytes(model):

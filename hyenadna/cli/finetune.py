@@ -56,6 +56,7 @@ def finetune(
       hyenadna finetune data.path=gue/splice/reconstructed model.pretrained=runs/pretrain/big/model
       hyenadna finetune data.path=mine model.pretrained=LongSafari/hyenadna-small-32k-seqlen-hf strategy=lora
       hyenadna finetune data.train=my.tsv data.label_column=class --cfg job
+      hyenadna predict -m runs/finetune/tata my.fa             # afterwards: classes of new sequences
       hyenadna compare runs/scratch runs/pretrained            # which of two runs or suites is better, and on what
 
     All settings are described in hyenadna/training/finetune_config.py.

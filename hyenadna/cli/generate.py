@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hyenadna.cli.scoring import ModelOption
+from hyenadna.cli.options import ModelOption
 from hyenadna.resources import DEFAULT_MODEL
 
 _FORMATS = {".fa": "fasta", ".fasta": "fasta", ".fna": "fasta", ".jsonl": "jsonl"}

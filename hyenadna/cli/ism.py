@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hyenadna.cli.scoring import ModelOption
+from hyenadna.cli.options import ModelOption
 from hyenadna.resources import DEFAULT_MODEL
 
 
@@ -56,6 +55,7 @@ def ism(
         require_other_than_inputs,
         write_record,
         write_report,
+        write_table,
     )
     from hyenadna.data.genome import open_reference
     from hyenadna.errors import ConfigError
@@ -110,12 +110,11 @@ def ism(
             np.savez(raw, region=np.array([str(found.interval)]), **arrays)
     else:
         with open_output(output, force=force) as out:
-            delimiter = "," if output.removesuffix(".gz").endswith(".csv") else "\t"
-            writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-            writer.writerow(["chrom", "position", "base", *"ACGT", "importance", *(["deletion"] if deletions else [])])  # fmt: skip
+            table = [["chrom", "position", "base", *"ACGT", "importance", *(["deletion"] if deletions else [])]]  # fmt: skip
             for at, letter in enumerate(found.letters):
                 numbers = [*found.llr[at], found.importance[at], *([found.deletion[at]] if deletions else [])]  # fmt: skip
-                writer.writerow([interval.chrom, interval.start + at + 1, letter, *("" if np.isnan(x) else f"{x:.6g}" for x in numbers)])  # fmt: skip
+                table.append([interval.chrom, interval.start + at + 1, letter, *("" if np.isnan(x) else f"{x:.6g}" for x in numbers)])  # fmt: skip
+            write_table(out, output, table)
     if record_path:
         write_record(record_path, made, force=force)
     if plot is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Iterator
@@ -11,7 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyenadna.cli.scoring import ModelOption, SequencesArgument
+from hyenadna.cli.options import (
+    BatchSizeOption,
+    BedOption,
+    DeviceOption,
+    ForceOption,
+    GenomeOption,
+    InputOption,
+    ModelOption,
+    NameColumnOption,
+    QuietOption,
+    RegionsOption,
+    ResumeOption,
+    SequenceColumnOption,
+    SequencesArgument,
+    StrideOption,
+    TableOption,
+    WindowOption,
+)
+from hyenadna.cli.scoring import PLACE_COLUMNS, place_fields
 from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -19,48 +36,19 @@ if TYPE_CHECKING:
     from hyenadna.inference.likelihood import SequenceScore
     from hyenadna.inference.score_report import ScoreReport
 
-_PLACE_COLUMNS = ("chrom", "start", "end", "strand")
-
 
 def score(
     sequences: SequencesArgument = None,
     model: ModelOption = DEFAULT_MODEL,
-    fasta: Annotated[
-        str | None,
-        typer.Option("--fasta", "-f", help="Genome: FASTA (plain, gzip, bgzip) or .2bit."),
-    ] = None,
-    region: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--region", "-r", help="Region of the genome, 1-based inclusive: chr1:1,000-2,000."
-        ),
-    ] = None,
-    bed: Annotated[
-        str | None, typer.Option("--bed", "-b", help="BED file of regions, 0-based half-open.")
-    ] = None,
-    input_path: Annotated[
-        str | None,
-        typer.Option(
-            "--input", "-i", help="Sequences: FASTA, CSV, TSV, one a line; - for standard input."
-        ),
-    ] = None,
-    output: Annotated[
-        str,
-        typer.Option("--output", "-o", help="TSV (or .csv, .gz) to write; - for standard output."),
-    ] = "-",
+    fasta: GenomeOption = None,
+    region: RegionsOption = None,
+    bed: BedOption = None,
+    input_path: InputOption = None,
+    output: TableOption = "-",
     rc: Annotated[bool, typer.Option("--rc", help="Average over both strands.")] = False,
-    batch_size: Annotated[
-        str, typer.Option(help="Sequences per forward pass, or auto: what the memory takes.")
-    ] = "auto",
-    window: Annotated[
-        int | None,
-        typer.Option(
-            help="Bases that the model reads at once (default: the model's longest input, or the power of two that is at most 1 % less)."
-        ),
-    ] = None,
-    stride: Annotated[
-        int | None, typer.Option(help="Distance of window starts (default: half a window).")
-    ] = None,
+    batch_size: BatchSizeOption = "auto",
+    window: WindowOption = None,
+    stride: StrideOption = None,
     per_base: Annotated[
         str | None,
         typer.Option(
@@ -81,26 +69,18 @@ def score(
         str | None,
         typer.Option(help="Report with tables and pictures to write, too: one .html file."),
     ] = None,
-    sequence_column: Annotated[
-        str | None,
-        typer.Option(help="Column of the sequences in a table (default: sequence, seq or dna)."),
-    ] = None,
-    name_column: Annotated[
-        str | None, typer.Option(help="Column of the names (default: name or id, else numbered).")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    sequence_column: SequenceColumnOption = None,
+    name_column: NameColumnOption = None,
+    device: DeviceOption = "auto",
     dtype: Annotated[
         str,
         typer.Option(
             help="fp32, or bf16: matrix products in bfloat16, faster; scores differ by about 1e-4 nats per base."
         ),
     ] = "fp32",
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with the finished work of a run that was broken off."),
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    resume: ResumeOption = False,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Score sequences under a language model: log-likelihood in nats, nats per base, bits per base.
 
@@ -136,6 +116,7 @@ def score(
         was_share,
         write_record,
         write_report,
+        write_table,
     )
     from hyenadna.errors import ConfigError
     from hyenadna.inference.journal import Codec, in_shards, shard_bases
@@ -232,10 +213,7 @@ def score(
             return
         stack.enter_context(bar)
         out = stack.enter_context(open_output(output, force=force))
-        delimiter = "," if output.removesuffix(".gz").endswith(".csv") else "\t"
-        writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-        for row in totals.rows(scores, pages, with_places=fasta is not None):
-            writer.writerow(row)
+        write_table(out, output, totals.rows(scores, pages, with_places=fasta is not None))
         seconds = time.monotonic() - began
         # Inside the block: where the record or the report cannot be written, neither are the scores.
         if pages:
@@ -270,16 +248,14 @@ class _Totals:
         """
         from hyenadna.errors import DataError
 
-        header = ("name", *(_PLACE_COLUMNS if with_places else ()), "length", "n_scored", "log_likelihood",
+        header = ("name", *(PLACE_COLUMNS if with_places else ()), "length", "n_scored", "log_likelihood",
                   "mean_log_likelihood", "bits_per_base", "n_ambiguous", "n_soft_masked")  # fmt: skip
         held: list[tuple[object, ...]] = [header]
         for given, result in scores:
             self._add(result)
-            place = given.interval
             if report is not None:
-                report.add(result, place)
-            span = (place.chrom, place.start, place.end, place.strand) if place else ()
-            held.append((result.name, *span, *_numbers(result)))
+                report.add(result, given.interval)
+            held.append((result.name, *place_fields(given), *_numbers(result)))
             if self.n_scored:
                 yield from held
                 held.clear()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from hyenadna.errors import ConfigError, OutputError
 from hyenadna.resources import DEFAULT_MODEL
@@ -19,26 +18,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from hyenadna.inference.forward import BatchSize
-    from hyenadna.inference.inputs import ReferenceInput
+    from hyenadna.inference.inputs import NamedSequence, ReferenceInput
     from hyenadna.inference.journal import Journal
     from hyenadna.io.html import Section
-
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Model folder, run folder, weights file, hub id or bundled:NAME; the default is a small model of human DNA.",
-    ),
-]
-"""The option ``-m`` of verbs that have a default model: `hyenadna.resources.DEFAULT_MODEL`."""
-
-SequencesArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[SEQUENCES]", help="File of sequences, as with -i.", show_default=False
-    ),
-]
 
 
 @contextmanager
@@ -289,6 +271,21 @@ def progress_bar(console: Console, unit: str) -> Progress:
         transient=True,
         disable=console.quiet or not console.is_terminal,
     )
+
+
+PLACE_COLUMNS = ("chrom", "start", "end", "strand")
+
+
+def place_fields(given: NamedSequence) -> tuple[object, ...]:
+    """Return what a table has in `PLACE_COLUMNS`; nothing for a sequence that comes from no genome."""
+    place = given.interval
+    return (place.chrom, place.start, place.end, place.strand) if place else ()
+
+
+def write_table(out: TextIO, name: str, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV where the output's name says so, else as TSV, each as soon as it is known."""
+    delimiter = "," if name.removesuffix(".gz").endswith(".csv") else "\t"
+    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
 
 
 def write_record(path: str, record: dict[str, Any], *, force: bool) -> None:

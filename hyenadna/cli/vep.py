@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyenadna.cli.scoring import ModelOption
+from hyenadna.cli.options import ModelOption
 from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:

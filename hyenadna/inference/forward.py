@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from hyenadna.errors import ConfigError
-from hyenadna.models import HyenaForMaskedLM
+from hyenadna.models import Classifier, HyenaForMaskedLM
 from hyenadna.tokenizers import CharacterTokenizer
 
 BatchSize = int | Literal["auto"]
@@ -46,11 +46,34 @@ def require_scoring(
         raise ConfigError(
             f"a {type(model).__name__} gives no likelihoods; scoring needs a language model, HyenaForCausalLM"
         )
+    return _require_settings(tokenizer, batch_size, "scoring")
+
+
+def require_classifying(
+    model: nn.Module, tokenizer: CharacterTokenizer | None, batch_size: BatchSize
+) -> CharacterTokenizer:
+    """Check that a model gives classes of nucleotide sequences, and return its tokenizer (None is the default one).
+
+    Raises
+    ------
+    ConfigError
+        The model is no classifier, the tokenizer none of nucleotides, or the batch size no positive number.
+    """
+    if not isinstance(model, Classifier):
+        raise ConfigError(
+            f"a {type(model).__name__} knows no classes; prediction needs a fine-tuned classifier, HyenaForSequenceClassification"
+        )
+    return _require_settings(tokenizer, batch_size, "prediction")
+
+
+def _require_settings(
+    tokenizer: CharacterTokenizer | None, batch_size: BatchSize, what: str
+) -> CharacterTokenizer:
     if tokenizer is None:
         tokenizer = CharacterTokenizer()
     elif not isinstance(tokenizer, CharacterTokenizer):
         raise ConfigError(
-            f"the tokenizer is a {type(tokenizer).__name__}; scoring needs the nucleotide tokenizer"
+            f"the tokenizer is a {type(tokenizer).__name__}; {what} needs the nucleotide tokenizer"
         )
     if batch_size != "auto" and (
         isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
@@ -158,7 +181,7 @@ def _begin(
             raise
         if len(batch) == 1:
             raise ConfigError(
-                f"{len(batch[0]):,} bases at once do not fit into the memory of {device}; choose a smaller window"
+                f"{len(batch[0]):,} bases at once do not fit into the memory of {device}; choose a smaller window, or shorter sequences"
             ) from error
     else:
         yield batch, found, event

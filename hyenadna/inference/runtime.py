@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,9 @@ from torch import nn
 
 from hyenadna.errors import BackendUnavailableError, CheckpointError, ConfigError
 from hyenadna.models import (
+    Classifier,
     ClassifierEnsemble,
+    HyenaConfig,
     HyenaForCausalLM,
     HyenaForMaskedLM,
     HyenaModel,
@@ -20,6 +23,7 @@ from hyenadna.models import (
 )
 from hyenadna.models.checkpoint import read_model_folder
 from hyenadna.resources import resolve
+from hyenadna.tasks.classification import STRANDS
 from hyenadna.tokenizers import CharacterTokenizer, load_tokenizer
 
 
@@ -28,6 +32,25 @@ class LanguageModel(NamedTuple):
 
     model: HyenaForCausalLM
     tokenizer: CharacterTokenizer
+
+
+class FinetunedClassifier(NamedTuple):
+    """A classifier, the tokenizer that lies beside it, and how it is to be read.
+
+    Parameters
+    ----------
+    model
+        The classifier.
+    tokenizer
+        Its tokenizer.
+    rc
+        Whether it was chosen with the answers of both strands averaged (``task.strands`` of its fine-tuning), and so is to be read with them;
+        False where its folder does not say.
+    """
+
+    model: Classifier
+    tokenizer: CharacterTokenizer
+    rc: bool
 
 
 def load_language_model(
@@ -50,7 +73,7 @@ def load_language_model(
         There is no such model, it is damaged, a classifier, bidirectional, or one of text rather than of nucleotides.
     """
     model = HyenaForCausalLM.from_pretrained(source, max_seq_len=max_seq_len)
-    return LanguageModel(model.to(device or "cpu"), _tokenizer_of(source, model))
+    return LanguageModel(model.to(device or "cpu"), _tokenizer_of(source, model.config))
 
 
 def load_either_language_model(
@@ -63,7 +86,7 @@ def load_either_language_model(
     found = read_model_folder(source)
     kind = HyenaForMaskedLM if found.config.bidirectional else HyenaForCausalLM
     model = kind.of_folder(found)
-    return model.to(device or "cpu"), _tokenizer_of(source, model)
+    return model.to(device or "cpu"), _tokenizer_of(source, model.config)
 
 
 def load_encoder(
@@ -78,18 +101,64 @@ def load_encoder(
         raise CheckpointError(
             f"{source} holds an ensemble of {len(model.members)} classifiers, each with vectors of its own; give the model that they were trained from"
         )
-    return model.to(device or "cpu"), _tokenizer_of(source, model)
+    return model.to(device or "cpu"), _tokenizer_of(source, model.config)
 
 
-def _tokenizer_of(source: str | Path, model: HyenaModel) -> CharacterTokenizer:
+def load_classifier(
+    source: str | Path, *, device: torch.device | None = None
+) -> FinetunedClassifier:
+    """Load a classifier with its tokenizer and the strands that it was chosen with.
+
+    Parameters
+    ----------
+    source
+        Run folder of ``hyenadna finetune``, model folder, weights file or hub id.
+    device
+        Where the model goes, None for the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such model, it is damaged, a language model, or one of text rather than of nucleotides; or its finetuning.json is not readable.
+    """
+    model = load_model(source)
+    if not isinstance(model, Classifier):
+        raise CheckpointError(
+            f"{source} holds a language model, which knows no classes; make a classifier of it with 'hyenadna finetune data.path=FOLDER "
+            f"model.pretrained={source}', or take 'hyenadna embed'"
+        )
+    rc = _strands_of(source) != "forward"
+    return FinetunedClassifier(model.to(device or "cpu"), _tokenizer_of(source, model.config), rc)
+
+
+def _strands_of(source: str | Path) -> str:
+    """Return the strands that fine-tuning has written beside its model; forward where there is no such file."""
+    path = tokenizer_folder(source) / "finetuning.json"
+    try:
+        strands = json.loads(path.read_text(encoding="utf-8"))["strands"]
+    except FileNotFoundError:
+        return "forward"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} does not say which strands the classifier reads ({type(error).__name__}: {error}); copy it again from the run, or remove it "
+            "and give --rc or --no-rc"
+        ) from error
+    if strands not in STRANDS:
+        raise CheckpointError(
+            f"{path} names the strands {strands!r}; expected one of {', '.join(STRANDS)}"
+        )
+    return str(strands)
+
+
+def _tokenizer_of(source: str | Path, config: HyenaConfig) -> CharacterTokenizer:
     tokenizer = load_tokenizer(tokenizer_folder(source))
     if not isinstance(tokenizer, CharacterTokenizer):
         raise CheckpointError(
             f"{source} reads text by a {tokenizer.kind} tokenizer; a model of nucleotides is needed"
         )
-    if model.config.padded_vocab_size < tokenizer.vocab_size:
+    if config.padded_vocab_size < tokenizer.vocab_size:
         raise CheckpointError(
-            f"{source} has {model.config.padded_vocab_size} token ids, but the nucleotide tokenizer needs "
+            f"{source} has {config.padded_vocab_size} token ids, but the nucleotide tokenizer needs "
             f"{tokenizer.vocab_size}"
         )
     return tokenizer

@@ -134,8 +134,8 @@ class HyenaLanguageModel(HyenaModel):
         refuse_autoencoder(found)
         if found.head is not None:
             raise CheckpointError(
-                f"{found.source} holds a sequence classifier, not a language model; give one (embed and evaluate take "
-                "classifiers, too), or load it in Python with HyenaForSequenceClassification.from_pretrained"
+                f"{found.source} holds a sequence classifier, not a language model; give one (predict, evaluate and embed take "
+                "classifiers), or load it in Python with HyenaForSequenceClassification.from_pretrained"
             )
         if found.config.bidirectional != cls.bidirectional:
             raise CheckpointError(

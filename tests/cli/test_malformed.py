@@ -10,12 +10,18 @@ import random
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from hyenadna import HyenaConfig, HyenaForCausalLM, HyenaForSequenceClassification
+from hyenadna import (
+    HyenaConfig,
+    HyenaForCausalLM,
+    HyenaForMaskedLM,
+    HyenaForSequenceClassification,
+)
 from hyenadna.cli import main
 
 pytest.importorskip("pysam", reason="pysam is not installed: vep is left out")
@@ -98,7 +104,7 @@ CASES = [
     ('score -m model -i quote.csv -o o.tsv', 'quote.csv:2: the table is malformed (unexpected end of data); check its quotes'),
     ('score -m model -i nothing.csv -o o.tsv', 'nothing.csv: there is no such file; check the path'),
     ('score -m model -i fastq.fa -o o.tsv', "fastq.fa:1: expected a header that starts with '>', found '@r'; this looks like FASTQ"),
-    ('score -m classifier -f g.fa -o o.tsv', 'classifier holds a sequence classifier, not a language model; give one (embed and evaluate take classifiers, too), or load it in Python with HyenaForSequenceClassification.from_pretrained'),
+    ('score -m classifier -f g.fa -o o.tsv', 'classifier holds a sequence classifier, not a language model; give one (predict, evaluate and embed take classifiers), or load it in Python with HyenaForSequenceClassification.from_pretrained'),
     ('score -m truncated -f g.fa -o o.tsv', 'truncated/model.safetensors is no readable weights file (%); copy or download it again'),
     ('score -m noweights -f g.fa -o o.tsv', 'the folder noweights holds no weights; expected one of model.safetensors, pytorch_model.bin, weights.ckpt'),
     ('score -m noconfig -f g.fa -o o.tsv', "noconfig/config.json is missing: the weights alone do not say the model's shape; put the model's config.json beside them, or pass config=FILE in Python"),
@@ -134,6 +140,48 @@ CASES = [
     ('score -m bundled:nothing g.fa -o o.tsv', "'bundled:nothing' is not bundled with hyenadna (bundled data sets: scerevisiae; 'hyenadna datasets fetch' gets others; bundled models: human-small-1k-equivariant, human-small-1k-masked, human-tiny-1k)"),
     ('score -m bundled:scerevisiae g.fa -o o.tsv', "'bundled:scerevisiae' is no model; bundled models: bundled:human-small-1k-equivariant, bundled:human-small-1k-masked, bundled:human-tiny-1k"),
     ('evaluate -f g.fa', "Missing option '--model' / '-m'; see 'hyenadna evaluate --help'"),
+    ('predict -m classifier -o o.tsv', 'say what to classify: a file of sequences, or a genome with -f (one of the two)'),
+    ('predict -m classifier g.fa -i g.fa -o o.tsv', 'g.fa and -i g.fa both name sequences; give one of them'),
+    ('predict -m classifier g.fa -r chrA:1-5 -o o.tsv', '-r and -b are regions of a genome; give the genome with -f'),
+    ('predict -m classifier -f g.fa --name-column x -o o.tsv', '--sequence-column and --name-column are about tables given with -i'),
+    ('predict g.fa -o o.tsv', "Missing option '--model' / '-m'; see 'hyenadna predict --help'"),
+    ('predict -m model g.fa -o o.tsv', "model holds a language model, which knows no classes; make a classifier of it with 'hyenadna finetune data.path=FOLDER model.pretrained=model', or take 'hyenadna embed'"),
+    ('predict -m masked g.fa -o o.tsv', "masked holds a language model, which knows no classes; make a classifier of it with 'hyenadna finetune data.path=FOLDER model.pretrained=masked', or take 'hyenadna embed'"),
+    ('predict -m bundled:human-tiny-1k g.fa -o o.tsv', "bundled:human-tiny-1k holds a language model, which knows no classes; make a classifier of it with 'hyenadna finetune data.path=FOLDER model.pretrained=bundled:human-tiny-1k', or take 'hyenadna embed'"),
+    ('predict -m nothing g.fa -o o.tsv', "no model at 'nothing': expected a model folder, a run folder, a weights file, a hub id 'owner/name' or bundled:NAME"),
+    ('predict -m folder g.fa -o o.tsv', 'the folder folder holds no weights; expected one of model.safetensors, pytorch_model.bin, weights.ckpt'),
+    ('predict -m truncated g.fa -o o.tsv', 'truncated/model.safetensors is no readable weights file (%); copy or download it again'),
+    ('predict -m badstrands g.fa -o o.tsv', 'badstrands/finetuning.json does not say which strands the classifier reads (%); copy it again from the run, or remove it and give --rc or --no-rc'),
+    ('predict -m oddstrands g.fa -o o.tsv', "oddstrands/finetuning.json names the strands 'reverse'; expected one of forward, predict_both, both"),
+    ('predict -m nanclassifier one.fa -o o.tsv', "the model classifies sequence 'a' with NaN or infinity: its weights are damaged, or its training diverged; use another one"),
+    ('predict -m classifier g.fa -o o.tsv', "sequence 'chrA' has 300 bases, but this classifier reads a sequence as a whole, of 1 to 66; cut it, or choose a shorter region, around the place in question"),
+    ('predict -m classifier -f g.fa -r chrA:1-67 -o o.tsv', "sequence 'chrA:1-67' has 67 bases, but this classifier reads a sequence as a whole, of 1 to 66; cut it, or choose a shorter region, around the place in question"),
+    ('predict -m classifier -f g.fa -r chrA:1-301 -o o.tsv', "region 'chrA:1-301' ends at 301, beyond contig 'chrA' of 300 bases (positions are 1-based inclusive); chrA:1- runs to the contig's end"),
+    ('predict -m classifier -f g.fa -r chrZ:1-5 -o o.tsv', "contig 'chrZ' is not in the genome (did you mean chrB, chrA)"),
+    ('predict -m classifier -f g.fa -b rev.bed -o o.tsv', 'rev.bed:1: start 9 is not below end 3; BED is 0-based half-open, so a span holds end - start bases, at least one'),
+    ('predict -m classifier -f g.fa -b strand.bed -o o.tsv', "strand.bed:1: the sixth column, the strand, is 'x'; expected '+', '-' or '.'"),
+    ('predict -m classifier nothing.fa -o o.tsv', 'nothing.fa: there is no such file; check the path'),
+    ('predict -m classifier empty.fa -o o.tsv', 'empty.fa: the file is empty; check the command that should have filled it'),
+    ('predict -m classifier nobases.fa -o o.tsv', "nobases.fa:1: record 'a' has no bases; complete or remove it"),
+    ('predict -m classifier dup.fa -o o.tsv', "dup.fa:3: record 'a' was seen before, on line 1; names must be unique (the name is the first word of the header)"),
+    ('predict -m classifier protein.fa -o o.tsv', "protein.fa:2: record 'a' has 'L' at position 3, which is no nucleotide code (expected A, C, G, T, U, N or an IUPAC ambiguity code); is this a protein FASTA?"),
+    ('predict -m classifier fastq.fa -o o.tsv', "fastq.fa:1: expected a header that starts with '>', found '@r'; this looks like FASTQ"),
+    ('predict -m classifier cut.fa.gz -o o.tsv', 'cut.fa.gz: the compressed data end too early: the file is truncated, copy or download it again'),
+    ('predict -m classifier words.txt -o o.tsv', "words.txt:1: sequence 'sequence_1' has 'e' at position 2, which is no nucleotide code (expected A, C, G, T, U, N or an IUPAC ambiguity code); is this protein?"),
+    ('predict -m classifier nocol.csv -o o.tsv', "nocol.csv:1: the table has the columns 'a', 'b', none of them 'sequence' or 'seq' or 'dna'; name the column of the sequences with --sequence-column"),
+    ('predict -m classifier headeronly.csv -o o.tsv', 'headeronly.csv:1: the table has a header but no rows; at least one is needed'),
+    ('predict -m classifier emptyrow.csv -o o.tsv', "emptyrow.csv:2: sequence 'x' is empty; complete or remove the row"),
+    ('predict -m classifier emptyrow.csv', "emptyrow.csv:2: sequence 'x' is empty; complete or remove the row"),
+    ('predict -m classifier ragged.csv -o o.tsv', 'ragged.csv:2: the row has 3 fields, the header 2; complete it, and quote fields that hold the delimiter'),
+    ('predict -m classifier one.fa -o one.fa --force', 'one.fa is an input of this command; choose another name for the output'),
+    ('predict -m classifier one.fa -o no/o.tsv', 'output no/o.tsv cannot be written: the folder no does not exist; create it first'),
+    ('predict -m classifier one.fa -o folder', 'output folder is a folder, but a file is to be written; name a file in it'),
+    ('predict -m classifier one.fa -o empty.bed', 'output empty.bed exists already; %--force%'),
+    ('predict -m classifier one.fa -o o.tsv --batch-size 0', "--batch-size is '0'; expected auto or a number of at least 1"),
+    ('predict -m classifier one.fa -o o.tsv --device tpu', "device 'tpu' is unknown; expected auto, cpu, cuda or cuda:N"),
+    ('predict -m classifier one.fa -o o.tsv --dtype fp16', "--dtype 'fp16' is unknown; expected fp32 or bf16"),
+    ('predict -m classifier one.fa --resume', '--resume needs inputs and an output that are files; a stream cannot be read twice'),
+    ('predict -m classifier one.fa --window 5', "No such option: --window%; see 'hyenadna predict --help'"),
     ('vep -m model -f g.fa -i noheader.vcf -o o.vcf', "noheader.vcf:1: variant 'chrA\\t5\\t.\\tA\\tC\\t.\\t.\\t.' is malformed; expected chr22:1024:A>C, 22-1024-A-C, 22_1024_A_C or chr22_1024_A_C_b38, with 1-based positions; this looks like VCF without its header, whose lines ##fileformat=VCFv4.2 and #CHROM… come first"),
     ('vep -m model -f g.fa -i wrongline.vcf -o o.vcf', "wrongline.vcf:4: this is no VCF record: expected 8 or more columns separated by tabs, with a whole number as POS, in UTF-8; found 'chrA\\tx\\t.\\tA\\tC\\t.\\t.\\t.'"),
     ('vep -m model -f g.fa -i short.vcf -o o.vcf', "short.vcf:4: this is no VCF record: expected 8 or more columns separated by tabs, with a whole number as POS, in UTF-8; found 'chrA\\t5'"),
@@ -185,7 +233,7 @@ CASES = [
     ('ism -m model -f onlyn.fa -r a:1-4 -o o.tsv', 'none of the 4 bases of a:1-4 is A, C, G or T; choose another region'),
     ('ism -m nan -f g.fa -r chrA:1-4 -o o.tsv', 'the model answers variant chrA:1:T>A with nan, which is no log-likelihood ratio: its weights are damaged, or its training diverged; use another one'),
     ('ism -m nan -f g.fa -r chrA:1-4 -o o.tsv --method gradient', 'the model answers with NaN or infinity: its weights are damaged, or its training diverged; use another one'),
-    ('ism -m classifier -f g.fa -r chrA:1-4 -o o.tsv', 'classifier holds a sequence classifier, not a language model; give one (embed and evaluate take classifiers, too), or load it in Python with HyenaForSequenceClassification.from_pretrained'),
+    ('ism -m classifier -f g.fa -r chrA:1-4 -o o.tsv', 'classifier holds a sequence classifier, not a language model; give one (predict, evaluate and embed take classifiers), or load it in Python with HyenaForSequenceClassification.from_pretrained'),
     ('generate -m model -o o.fa -n 5', 'say what to continue: bases with -p, or a file of prompts with -i (one of the two)'),
     ('generate -m model -o o.fa -n 5 -p ACGT -i g.fa', 'say what to continue: bases with -p, or a file of prompts with -i (one of the two)'),
     ("generate -m model -o o.fa -n 5 -p ''", 'prompt 1 is empty; at least one base is needed'),
@@ -223,8 +271,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = HyenaConfig(d_model=8, n_layers=1, max_seq_len=66)
     model = HyenaForCausalLM(config)
     model.save_pretrained(here / "model")
-    HyenaForSequenceClassification(config, n_classes=2).save_pretrained(here / "classifier")
+    classifier = HyenaForSequenceClassification(config, n_classes=2)
+    for name, strands in (("classifier", None), ("badstrands", "{"), ("oddstrands", '{"strands": "reverse"}')):  # fmt: skip
+        classifier.save_pretrained(here / name)
+        if strands is not None:
+            (here / name / "finetuning.json").write_text(strands)
+    HyenaForMaskedLM(replace(config, bidirectional=True)).save_pretrained(here / "masked")
     with torch.no_grad():
+        classifier.head.classifier.weight.fill_(float("nan"))
+        classifier.save_pretrained(here / "nanclassifier")
         model.lm_head.weight.fill_(float("nan"))
     model.save_pretrained(here / "nan")
     for name in ("truncated", "noweights", "noconfig", "badconfig", "oddconfig"):
@@ -275,17 +330,22 @@ def test_output_that_exists_is_not_changed_by_a_mistake(
         ("embed", "o.npz", "-i protein.fa"),
         ("ism", "i.tsv", "-f g.fa -r chrA:1-999"),
         ("generate", "o.fa", "-p XYZ"),
+        ("predict -m classifier", "p.tsv", "g.fa"),
     ):
         out = tmp_path / name
         out.write_text("old")
         old[out] = "old"
-        _refused(f"{verb} -m model {words} -o {out} --force", capsys)
+        _refused(f"{verb if '-m' in verb else f'{verb} -m model'} {words} -o {out} --force", capsys)
     assert {p: p.read_text() for p in tmp_path.iterdir()} == old
 
 
 @pytest.mark.parametrize(
     "command",
-    ["score -m model -f g.fa -o {}", "vep -m model -f g.fa --variant chrA:5:{ref}>{alt} -o {}"],
+    [
+        "score -m model -f g.fa -o {}",
+        "predict -m classifier -f g.fa -r chrA:1-66 -o {}",
+        "vep -m model -f g.fa --variant chrA:5:{ref}>{alt} -o {}",
+    ],
 )
 def test_the_good_files_are_good(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:  # fmt: skip
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""``--resume`` of score, vep and embed: after kill -9 at any moment, the output is the same to the byte."""
+"""``--resume`` of score, predict, vep and embed: after kill -9 at any moment, the output is the same to the byte."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyenadna import HyenaConfig, HyenaForCausalLM
+from hyenadna import HyenaConfig, HyenaForCausalLM, HyenaForSequenceClassification
 from hyenadna.cli import main
 
 pytest.importorskip("pysam", reason="pysam is not installed: vep is left out")
@@ -66,6 +66,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         network.lm_head.weight.mul_(50)
     network.save_pretrained(folder / "model")
+    shape = HyenaConfig(d_model=8, n_layers=1, max_seq_len=300, filter_dim=8, initializer_range=0.3)
+    HyenaForSequenceClassification(shape, labels=["a", "b"]).save_pretrained(folder / "classifier")
     rng = random.Random(0)
     genome = {name: "".join(rng.choices("ACGTN", (9, 9, 9, 9, 1), k=4000)) for name in ("chrA", "chrB")}  # fmt: skip
     (folder / "genome.fa").write_text("".join(f">{n}\n{s}\n" for n, s in genome.items()))
@@ -87,6 +89,7 @@ def _words(files: Path, kind: str, out: Path) -> list[str]:
     regions = [*use, "-b", str(files / "x.bed")]
     return {
         "score": ["score", *regions, "--rc", "-o", str(out / "x.tsv.gz")],
+        "predict": ["predict", *regions, "-m", str(files / "classifier"), "--rc", "-o", str(out / "x.csv")],
         "tracks": ["score", *use, "--rc", "--window", "40", "--per-base", str(out / "x.bedGraph"), "--entropy", str(out / "x.bw")],
         "vcf": ["vep", *use, "-i", str(files / "x.vcf"), "-o", str(out / "x.vcf.gz"), "--window", "32"],
         "vep-tsv": ["vep", *use, "-i", str(files / "x.vcf"), "-o", str(out / "x.tsv"), "--window", "32", "--no-rc"],
@@ -136,6 +139,7 @@ KINDS = {"tracks": "pyBigWig", "bases": "h5py", "parquet": "pyarrow"}
     ("kind", "moments"),
     [
         ("score", MOMENTS),
+        ("predict", [MOMENTS[3]]),
         ("tracks", [MOMENTS[3]]),
         ("vcf", [MOMENTS[2], MOMENTS[4]]),
         ("vep-tsv", [MOMENTS[3]]),
@@ -276,7 +280,7 @@ def _several(words: list[str], size: int, moments: dict[int, tuple[str, int]]) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"), [("score", 2), ("vcf", 3), ("tracks", 2), ("parquet", 2)]
+    ("kind", "size"), [("score", 2), ("predict", 2), ("vcf", 3), ("tracks", 2), ("parquet", 2)]
 )
 def test_processes_share_the_work_and_the_output_is_that_of_one(  # type: ignore[no-untyped-def]
     files: Path, tmp_path: Path, run, kind: str, size: int
@@ -287,7 +291,7 @@ def test_processes_share_the_work_and_the_output_is_that_of_one(  # type: ignore
     expected = _whole(run, words, tmp_path)
     ends = _several(words, size, {})
     assert [status for status, _ in ends] == [0] * size, ends
-    assert any(verb in ends[0][1] for verb in ("scored", "embedded"))
+    assert any(verb in ends[0][1] for verb in ("scored", "embedded", "predicted"))
     assert not any(text for _, text in ends[1:]), ends
     assert _outputs(tmp_path) == expected
 
