@@ -16,6 +16,7 @@ from hyenadna.cli.schema import register_schema, to_dataclass
 from hyenadna.data.synthetics import TASKS
 from hyenadna.errors import ConfigError
 from hyenadna.models import NAMED_SIZES, HyenaConfig, HyenaForCausalLM
+from hyenadna.models.filter import ImplicitFilter
 from hyenadna.resources import config_dir, weights_dir
 from hyenadna.training.config import PretrainConfig, TaskConfig, to_plain
 from hyenadna.training.pretrain_data import open_genomes
@@ -206,6 +207,51 @@ def test_examples_of_other_mixers_have_the_shape_of_what_they_are_compared_with(
         mine, theirs = (composed(f"model={x}").model.hyena_config() for x in (name, peer))
         assert mine.layer_mixers == mixers
         assert dataclasses.replace(mine, mixers="hyena") == theirs
+
+
+def test_the_recipe_of_the_context_curve_is_small_reads_it_all_and_ends_with_a_third_at_full_length() -> (
+    None
+):
+    config = composed("experiment=human_small_32k", *_files_of("human_small_32k"))
+    with torch.device("meta"):
+        model = build_language_model(config.model, seed=0, task=config.task.name)
+    assert model.n_parameters() <= 7e6
+    assert model.config.max_seq_len >= config.data.seq_len == 32_768
+    steps = config.trainer.max_steps
+    plan = LengthPlan(config.data.seq_len, config.data.global_batch_size, steps, config.length_warmup)  # fmt: skip
+    assert plan.lengths == (1024, 2048, 4096, 8192, 16_384, 32_768)
+    assert plan.tokens_per_step == 262_144
+    full = sum(plan.at(step).seq_len == 32_768 for step in range(steps)) / steps
+    assert full == pytest.approx(1 / 3, abs=0.02)
+
+
+def _resolved(model: HyenaConfig) -> tuple[int, int, float]:
+    """Return how far apart a filter's values are half as alike, the shortest 1 % reach of a window, and the longest window's end; medians over channels."""
+    torch.manual_seed(0)
+    filters = ImplicitFilter(model)
+    with torch.no_grad():
+        k = filters(4096)[0][0]
+    k = k - k.mean(dim=1, keepdim=True)
+    spectrum = torch.fft.rfft(k, n=8192)
+    alike = torch.fft.irfft(spectrum * spectrum.conj(), n=8192)[:, :4096]
+    lag = (alike < alike[:, :1] / 2).int().argmax(dim=1).median()
+    window = torch.exp(-torch.linspace(0, 1, model.grid_len) * filters.decay.abs()[:, None])
+    reach = (window > 0.01).sum(dim=1).min()
+    return int(lag), int(reach), float((window[:, -1] + model.filter_shift).max())
+
+
+def test_its_filters_are_fine_and_local_as_well_as_long_which_plain_ones_on_that_grid_are_not() -> (
+    None
+):
+    config = composed("experiment=human_small_32k", *_files_of("human_small_32k")).model.hyena_config()  # fmt: skip
+    lag, reach, end = _resolved(config)
+    assert lag <= config.conv_kernel_size  # where the convolutions end
+    assert reach == pytest.approx(256, abs=1)
+    assert end > 0.04
+    plain = HyenaConfig(d_model=config.d_model, max_seq_len=config.max_seq_len)
+    lag, reach, _ = _resolved(plain)
+    assert lag > 5 * config.conv_kernel_size
+    assert reach > 9000
 
 
 @pytest.mark.parametrize("name", sorted(NAMED_SIZES))

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import typer
@@ -79,14 +80,17 @@ def fftconv(
     elements = elements or (2**27 if plan.on_gpu else 2**20)
     with_torch = with_torch and plan.backend != "torch"
     copying = bench.copy_bandwidth(plan.device) if plan.on_gpu else None
-    rows, table = [], []
-    for length in plan.lengths:
+    more = {"copy_bytes_per_s": copying}
+    note = ""
+    if copying:
+        more["floor_bytes_per_s"] = bench.H100_BANDWIDTH
+        note = f"; floor at {bench.H100_BANDWIDTH / 1e12:.1f} TB/s, this device copies at {copying / 1e12:.2f} TB/s"
+
+    def measured(length: int) -> tuple[dict[str, Any], dict[str, str]]:
         shape = bench.gated_shape(length, elements=elements, width=width, batch=batch)
         row, cells = _check(plan, shape)
-        rows.append(row)
-        table.append(cells)
         if not row["correct"]:
-            continue
+            return row, cells
         mine = _measure_gated(plan, shape, plan.backend)
         plain = _measure_gated(plan, shape, "torch") if with_torch and mine else None
         row |= {"backend": as_dict(mine), "torch": as_dict(plain), "speed_up": {}}
@@ -106,12 +110,9 @@ def fftconv(
         for part, words in _PARTS.items() if plan.on_gpu else ():
             extra = mine[part].extra_memory if mine else None
             cells[f"memory {words}"] = number(extra, ".2f")
-    more = {"copy_bytes_per_s": copying}
-    note = ""
-    if copying:
-        more["floor_bytes_per_s"] = bench.H100_BANDWIDTH
-        note = f"; floor at {bench.H100_BANDWIDTH / 1e12:.1f} TB/s, this device copies at {copying / 1e12:.2f} TB/s"
-    _finish(plan, "fftconv", rows, table, more, note)
+        return row, cells
+
+    _run(plan, "fftconv", measured, more, note)
 
 
 @app.command("attention")
@@ -147,14 +148,12 @@ def attention(
     if plan.on_gpu and dtype == "fp32":
         raise ConfigError("--dtype fp32 has no fast attention on a GPU; expected bf16 or fp16")
     tokens = tokens or (65_536 if plan.on_gpu else 2048)
-    rows, table = [], []
-    for length in plan.lengths:
+
+    def measured(length: int) -> tuple[dict[str, Any], dict[str, str]]:
         shape = Shape(batch or max(1, tokens // length), width, length)
         row, cells = _check(plan, shape)
-        rows.append(row)
-        table.append(cells)
         if not row["correct"]:
-            continue
+            return row, cells
         mine = _measure_gated(plan, shape, plan.backend)
         kernels = ("flash", "cudnn") if plan.on_gpu else ("flash",)
         found = {name: _measure_attention(plan, shape, name) for name in kernels}
@@ -169,7 +168,9 @@ def attention(
             cells[f"{words} attention ms"] = number(ms, ".3f") + (f" {best}" if best else "")
             cells[f"{words} hyena ms"] = number(median(mine, part), ".3f")
             cells[f"{words} ratio"] = number(row["ratio"][part], ".2f")
-    _finish(plan, "attention", rows, table, {}, "; ratio = attention / hyena")
+        return row, cells
+
+    _run(plan, "attention", measured, {}, "; ratio = attention / hyena")
 
 
 class Plan(NamedTuple):
@@ -337,43 +338,106 @@ def as_dict(found: Measurement | None) -> dict[str, Any] | None:
     return None if found is None else {part: one._asdict() for part, one in found.items()}
 
 
-def _finish(
+def _run(
     plan: Plan,
     name: str,
-    rows: list[dict[str, Any]],
-    table: list[dict[str, str]],
+    measured: Callable[[int], tuple[dict[str, Any], dict[str, str]]],
     more: dict[str, Any],
     note: str,
 ) -> None:
-    """Print the table, write the JSON, and leave with 1 where a number is missing."""
+    """Measure every length, and leave with 1 where a number is missing."""
     from hyenadna.ops.bench import TOLERANCES
 
     dtype = str(plan.dtype).removeprefix("torch.")
-    if plan.json_path != "-":
-        print_table(table)
-        typer.echo(
-            f"{plan.backend}, {dtype}, {device_name(plan.device)}; median of {plan.repeats}{note}"
-        )
-    if plan.json_path is not None:
-        document = {
-            "benchmark": name,
-            "device": device_name(plan.device),
-            "backend": plan.backend,
-            "dtype": dtype,
-            "repeats": plan.repeats,
-            "correct": all(row["correct"] is True for row in rows),
-            "tolerances": TOLERANCES[plan.dtype],
-            **more,
-            "rows": rows,
-            **environment(),
-        }
-        write_json(plan.json_path, document, force=plan.force)
-    if any(not row["backend"] or None in row.get("ratio", {}).values() for row in rows):
+    last = f"{plan.backend}, {dtype}, {device_name(plan.device)}; median of {plan.repeats}{note}"
+    facts = {
+        "benchmark": name, "device": device_name(plan.device), "backend": plan.backend, "dtype": dtype, "repeats": plan.repeats,
+        "tolerances": TOLERANCES[plan.dtype], **more,
+    }  # fmt: skip
+    with Record(plan.json_path, facts, force=plan.force, summary=_all_correct) as record:
+        for length in plan.lengths:
+            record.add(*measured(length))
+        record.note(last)
+    if any(not row["backend"] or None in row.get("ratio", {}).values() for row in record.rows):
         raise typer.Exit(1)
 
 
+def _all_correct(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"correct": all(row["correct"] is True for row in rows)}
+
+
+class Record:
+    """A benchmark's rows as they become known: each at once on standard error and in the JSON, all as a table in the end.
+
+    The JSON is replaced as a whole after each row, so that a run that is killed leaves what it has measured, with ``"complete": false``. Standard output and
+    pipes get one document, when the block ends: the complete one, or on Ctrl-C and errors what there is.
+
+    Parameters
+    ----------
+    path
+        The JSON, ``-`` for standard output, which then holds no table; None for a table alone.
+    facts
+        What the JSON says beside the rows.
+    force
+        Whether an existing JSON may be overwritten.
+    summary
+        What the rows so far say together, for the JSON.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        facts: dict[str, Any],
+        *,
+        force: bool,
+        summary: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda _rows: {},
+    ) -> None:
+        from hyenadna.io.atomic import is_special
+
+        self.rows: list[dict[str, Any]] = []
+        self._table: list[dict[str, str]] = []
+        self._notes: list[str] = []
+        self._path, self._facts, self._force, self._summary = path, facts, force, summary
+        self._environment = {} if path is None else environment()
+        self._once = path == "-" or (path is not None and is_special(Path(path).expanduser()))
+
+    def __enter__(self) -> Record:
+        """Begin."""
+        return self
+
+    def add(self, row: dict[str, Any], cells: dict[str, str]) -> None:
+        """Take a row of the JSON and the cells of the table's."""
+        self.rows.append(row)
+        self._table.append(cells)
+        typer.echo("; ".join(f"{title} {text}" for title, text in cells.items()), err=True)
+        if not self._once:
+            self._write(complete=False)
+
+    def note(self, line: str) -> None:
+        """Take a line to print below the table."""
+        self._notes.append(line)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Print the table, and write the JSON for the last time."""
+        if self._path != "-" and self._table:
+            print_table(self._table)
+            for line in self._notes:
+                typer.echo(line)
+        if kind is None or self._table:
+            self._write(complete=kind is None)
+
+    def _write(self, *, complete: bool) -> None:
+        if self._path is None:
+            return
+        document = {
+            "complete": complete, **self._facts, **self._summary(self.rows), "rows": self.rows, **self._environment,
+        }  # fmt: skip
+        write_json(self._path, document, force=self._force)
+        self._force = True  # from now on it is ours
+
+
 def write_json(path: str, document: dict[str, Any], *, force: bool) -> None:
-    """Write a benchmark's record with the date."""
+    """Write a record with the date."""
     from datetime import datetime, timezone
 
     from hyenadna.io.atomic import open_output

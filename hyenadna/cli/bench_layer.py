@@ -12,22 +12,23 @@ from hyenadna.cli.bench import (
     JsonOption,
     LengthsOption,
     Plan,
+    Record,
     RepeatsOption,
     as_dict,
     attempt,
     device_name,
-    environment,
     median,
     number,
     over,
     parse_lengths,
     prepare,
-    print_table,
-    write_json,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyenadna.ops.bench import Shape, Timing
+    from hyenadna.training.layer_benchmark import LayerCheck
 
 _GOAL = 100.0  # times faster, the Hyena paper's figure
 _K = 1024
@@ -40,7 +41,8 @@ def layer(
     lengths: LengthsOption = None,
     widths: Annotated[str | None, typer.Option(help="Widths D, separated by commas, in heads of 64 (default: 768 on a GPU, 64 on a CPU).")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Positions B x L, as long as B is above 1 (default: 262,144 on a GPU, 2,048 on a CPU).")] = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Longest time that the timed calls of one measurement take; where a single call of attention takes longer, longer rows leave attention out.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Time that the timed calls of one measurement take together: at least 5 of calls that fit into it, 2 or 1 of longer ones.")] = 0.5,
+    longest_call: Annotated[float, typer.Option(min=0.0, help="Seconds of a single call of attention above which longer rows leave attention out.")] = 10.0,
     dtype: Annotated[str, typer.Option(help="Autocast: bf16, fp16 or fp32.")] = "bf16",
     device: DeviceOption = "auto",
     repeats: RepeatsOption = None,
@@ -52,7 +54,8 @@ def layer(
     A layer is x + mixer(norm(x)), as models run it: projections, short convolutions, the filter, gates, the long convolution and the output projection; or projections,
     rotary positions, causal attention by the faster of torch's flash and cuDNN kernels (flash on a CPU), and the output projection. Both are first held against
     float64, the long rows of Hyena also against themselves cut short; a wrong layer gets no speed, and the exit status is 1. "ratio" is attention's time over
-    Hyena's. What was not measured is left empty: nothing is extrapolated.
+    Hyena's. What was not measured is left empty: nothing is extrapolated. Where a call of the faster kernel takes longer than --seconds, longer rows measure that kernel alone.
+    Short rows come first, and the JSON holds every row as soon as it is known; its "calls" says how many calls were timed.
 
     \b
     Examples
@@ -72,94 +75,114 @@ def layer(
         if width % HEAD_DIM:
             raise ConfigError(f"--widths {width} is no multiple of {HEAD_DIM}, the width of a head")
     tokens = tokens or (262_144 if plan.on_gpu else 2048)
-    rows, table = [], []
-    for width in chosen:
-        too_slow: int | None = None  # length at which a call of attention took longer than allowed
-        for length in sorted(plan.lengths):
-            shape = Shape(max(1, tokens // length), width, length)
-            row, cells = _row(plan, shape, seconds, too_slow)
-            rows.append(row)
-            table.append(cells)
-            if too_slow is None and _slowest(row) > 1e3 * seconds:
-                too_slow = length
     plain = str(plan.dtype).removeprefix("torch.")
-    reached = [_reached(rows, width, part) for width in chosen for part in _PARTS]
-    if json_path != "-":
-        print_table(table)
-        typer.echo(f"{plain}, {device_name(plan.device)}; median of up to {plan.repeats} calls in {seconds:g} s; ratio = attention / hyena")  # fmt: skip
-        for found in reached:
-            typer.echo(_told(found))
-    if json_path is not None:
-        document = {
-            "benchmark": "layer", "device": device_name(plan.device), "backend": plan.backend, "dtype": plain, "repeats": plan.repeats, "seconds": seconds,
-            "correct": all(row["correct"] is True for row in rows), "tolerances": TOLERANCES[plan.dtype],
-            f"reached_{_GOAL:.0f}": reached, "rows": rows, **environment(),
-        }  # fmt: skip
-        write_json(json_path, document, force=force)
-    if any(row["hyena"] is None or not (row["attention"] or row["note"]) for row in rows):
+    facts = {
+        "benchmark": "layer", "device": device_name(plan.device), "backend": plan.backend, "dtype": plain, "repeats": plan.repeats, "seconds": seconds,
+        "longest_call": longest_call, "tolerances": TOLERANCES[plan.dtype],
+    }  # fmt: skip
+    bench = _Bench(plan, seconds, longest_call)
+    with Record(json_path, facts, force=force, summary=_summary) as record:
+        # Short rows of all widths first: they are cheap.
+        for length, width in sorted((length, width) for length in plan.lengths for width in chosen):
+            record.add(*bench.row(Shape(max(1, tokens // length), width, length)))
+        record.note(f"{plain}, {device_name(plan.device)}; median of up to {plan.repeats} calls in about {seconds:g} s; ratio = attention / hyena")  # fmt: skip
+        for found in _summary(record.rows)[f"reached_{_GOAL:.0f}"]:
+            record.note(_told(found))
+    if any(row["hyena"] is None or not (row["attention"] or row["note"]) for row in record.rows):
         raise typer.Exit(1)
 
 
-def _row(
-    plan: Plan, shape: Shape, seconds: float, too_slow: int | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Check and measure one length; returns its row of the JSON and its cells of the table."""
-    from hyenadna.training.layer_benchmark import check_layer, measure_layer
+class _Bench:
+    """Checks and measures rows, each width from short to long, and remembers what longer rows need not repeat."""
 
-    row: dict[str, Any] = {
-        **shape._asdict(), "correct": None, "errors": {}, "hyena": None, "attention": {}, "best": {}, "ratio": {}, "note": "",
-    }  # fmt: skip
-    cells = {name: f"{row[name]:,}" for name in ("L", "D", "B")}
-    title = f"L={shape.L:,} (B={shape.B:,}, D={shape.D:,})"
-    for kind in ("hyena", "attention"):
-        check = attempt(plan.device, f"{title}: {kind}", lambda kind=kind: check_layer(kind, shape, plan.dtype, plan.device))  # type: ignore[misc]  # fmt: skip
-        if check is None:
+    def __init__(self, plan: Plan, seconds: float, longest_call: float) -> None:
+        self.plan, self.seconds, self.longest_call = plan, seconds, longest_call
+        self._checks: dict[Any, LayerCheck | None] = {}
+        self._kernels: dict[int, Sequence[str]] = {}  # by width, those that are worth measuring
+        self._too_slow: dict[int, int] = {}  # by width, the length at which a call of attention was
+
+    def row(self, shape: Shape) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return a row of the JSON and its cells of the table."""
+        row: dict[str, Any] = {
+            **shape._asdict(), "correct": None, "errors": {}, "hyena": None, "attention": {}, "best": {}, "ratio": {}, "note": "",
+        }  # fmt: skip
+        cells = {name: f"{row[name]:,}" for name in ("L", "D", "B")}
+        title = f"L={shape.L:,} (B={shape.B:,}, D={shape.D:,})"
+        for kind in ("hyena", "attention"):
+            check = self._check(kind, shape, title)
+            if check is None:
+                return row, cells
+            # JSON has no infinity: an error that is no number is null.
+            row["errors"][kind] = {n: e if e < float("inf") else None for n, e in check.errors.items()}  # fmt: skip
+            row["correct"] = check.correct and row["correct"] is not False
+            if not check.correct:
+                words = ", ".join(f"{name} {error:.1e}" for name, error in check.errors.items())
+                typer.echo(f"{title}: {kind} is WRONG, no speed is reported: {words}", err=True)
+        cells["error of y"] = f"{row['errors']['hyena']['y'] or float('inf'):.1e}"
+        if not row["correct"]:
+            cells["error of y"] += " WRONG"
             return row, cells
-        # JSON has no infinity: an error that is no number is null.
-        row["errors"][kind] = {n: e if e < float("inf") else None for n, e in check.errors.items()}
-        row["correct"] = check.correct and row["correct"] is not False
-        if not check.correct:
-            words = ", ".join(f"{name} {error:.1e}" for name, error in check.errors.items())
-            typer.echo(f"{title}: {kind} is WRONG, no speed is reported: {words}", err=True)
-    cells["error of y"] = f"{row['errors']['hyena']['y'] or float('inf'):.1e}"
-    if not row["correct"]:
-        cells["error of y"] += " WRONG"
+        typer.echo(f"{title}: correct (y {cells['error of y']}); measuring", err=True)
+        mine = self._measure("hyena", shape, title)
+        row["hyena"] = as_dict(mine)
+        found, row["note"] = self._attention(shape, title)
+        row["attention"] = {kernel: as_dict(one) for kernel, one in found.items()}
+        for part, words in _PARTS.items():
+            best = min(found, key=lambda k: found[k][part].median_ms, default=None)
+            theirs = None if best is None else found[best][part].median_ms
+            row["best"][part] = best
+            row["ratio"][part] = over(theirs, median(mine, part))
+            cells[f"{words} hyena ms"] = number(median(mine, part), ".3f")
+            cells[f"{words} attention ms"] = number(theirs, ".3f") + (f" {best}" if best else "")
+            cells[f"{words} ratio"] = number(row["ratio"][part], ".2f")
         return row, cells
-    typer.echo(f"{title}: correct (y {cells['error of y']}); measuring", err=True)
 
-    def measured(kind: str, kernel: str | None = None) -> dict[str, Timing] | None:
+    def _check(self, kind: str, shape: Shape, title: str) -> LayerCheck | None:
+        """Hold a layer against float64, once where a longer row's comparison is the same."""
+        from hyenadna.training.layer_benchmark import check_layer, checked_shape
+
+        key = kind, checked_shape(kind, shape)
+        if key not in self._checks:
+            self._checks[key] = attempt(self.plan.device, f"{title}: {kind}", lambda: check_layer(kind, shape, self.plan.dtype, self.plan.device))  # fmt: skip
+        return self._checks[key]
+
+    def _measure(
+        self, kind: str, shape: Shape, title: str, kernel: str | None = None
+    ) -> dict[str, Timing] | None:
+        from hyenadna.training.layer_benchmark import measure_layer
+
+        plan = self.plan
         return attempt(
             plan.device, f"{title}: {kernel or kind}",
-            lambda: measure_layer(kind, shape, plan.dtype, plan.device, repeats=plan.repeats, seconds=seconds, kernel=kernel),
+            lambda: measure_layer(kind, shape, plan.dtype, plan.device, repeats=plan.repeats, seconds=self.seconds, kernel=kernel),
         )  # fmt: skip
 
-    mine = measured("hyena")
-    row["hyena"] = as_dict(mine)
-    if too_slow is None:
-        kernels = ("flash", "cudnn") if plan.on_gpu else ("flash",)
-        found = {k: one for k in kernels if (one := measured("attention", k)) is not None}
-    else:
-        found = {}
-        row["note"] = f"a call of attention took longer than {seconds:g} s at L={too_slow:,}"
-        typer.echo(f"{title}: attention is left out, as {row['note']}", err=True)
-    row["attention"] = {kernel: as_dict(one) for kernel, one in found.items()}
-    for part, words in _PARTS.items():
-        best = min(found, key=lambda k: found[k][part].median_ms, default=None)
-        theirs = None if best is None else found[best][part].median_ms
-        row["best"][part] = best
-        row["ratio"][part] = over(theirs, median(mine, part))
-        cells[f"{words} hyena ms"] = number(median(mine, part), ".3f")
-        cells[f"{words} attention ms"] = number(theirs, ".3f") + (f" {best}" if best else "")
-        cells[f"{words} ratio"] = number(row["ratio"][part], ".2f")
-    return row, cells
+    def _attention(self, shape: Shape, title: str) -> tuple[dict[str, dict[str, Timing]], str]:
+        """Measure the kernels that can still be the fastest of a width; also returns why there are none."""
+        if (slow := self._too_slow.get(shape.D)) is not None:
+            note = f"a call of attention took longer than {self.longest_call:g} s at L={slow:,}"
+            typer.echo(f"{title}: attention is left out, as {note}", err=True)
+            return {}, note
+        kernels = self._kernels.get(shape.D, ("flash", "cudnn") if self.plan.on_gpu else ("flash",))
+        found = {k: one for k in kernels if (one := self._measure("attention", shape, title, k))}
+        if found:
+            best = {part: min(found, key=lambda k: found[k][part].median_ms) for part in _PARTS}
+            slowest = max(found[kernel][part].median_ms for part, kernel in best.items()) / 1e3
+            if slowest > self.seconds:
+                self._kernels[shape.D] = tuple(dict.fromkeys(best.values()))
+            if slowest > self.longest_call:
+                self._too_slow[shape.D] = shape.L
+        return found, ""
 
 
-def _slowest(row: dict[str, Any]) -> float:
-    """Return the milliseconds of the slower part by the faster kernel, 0 where attention was not measured."""
-    return max(
-        (row["attention"][best][part]["median_ms"] for part, best in row["best"].items() if best),
-        default=0.0,
-    )
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    widths = sorted({row["D"] for row in rows})
+    return {
+        "correct": all(row["correct"] is True for row in rows),
+        f"reached_{_GOAL:.0f}": [
+            _reached(rows, width, part) for width in widths for part in _PARTS
+        ],
+    }
 
 
 def _reached(rows: list[dict[str, Any]], width: int, part: str) -> dict[str, Any]:

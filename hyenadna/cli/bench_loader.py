@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,11 +10,9 @@ from hyenadna.cli.bench import (
     DeviceOption,
     ForceOption,
     JsonOption,
+    Record,
     device_name,
-    environment,
     parse_lengths,
-    print_table,
-    write_json,
 )
 
 
@@ -54,22 +52,18 @@ def loader(
     if min(processes) < 0:
         raise ConfigError(f"--workers {workers!r} is no list of numbers; expected one such as 0,2")
     source = fasta or "bundled:scerevisiae/genome.2bit"
-    rows: list[dict[str, Any]] = []
-    for length in chosen:
-        for n in processes:
-            batch = max(1, tokens // length)
-            data = open_data(source, seq_len=length, batch_size=batch, steps=steps, num_workers=n)  # fmt: skip
-            if n == processes[0]:
-                check_windows(data, source)
-                typer.echo(f"L={length:,}: windows are the genome's bases; measuring", err=True)
-            rate = measure_loader(data, where)
-            rows.append({"L": length, "B": batch, "workers": n, **rate._asdict()})
-    if json_path != "-":
-        print_table([
-            {"L": f"{row['L']:,}", "B": f"{row['B']:,}", "workers": str(row["workers"]), "Mbase/s": f"{row['bases_per_s'] / 1e6:,.0f}"}
-            for row in rows
-        ])  # fmt: skip
-        typer.echo(f"{source} to {device_name(where)}; median of {steps - steps // 10} steps")
-    if json_path is not None:
-        document = {"benchmark": "loader", "genome": source, "device": device_name(where), "rows": rows, **environment()}  # fmt: skip
-        write_json(json_path, document, force=force)
+    facts = {"benchmark": "loader", "genome": source, "device": device_name(where)}
+    with Record(json_path, facts, force=force) as record:
+        for length in chosen:
+            for n in processes:
+                batch = max(1, tokens // length)
+                data = open_data(source, seq_len=length, batch_size=batch, steps=steps, num_workers=n)  # fmt: skip
+                if n == processes[0]:
+                    check_windows(data, source)
+                    typer.echo(f"L={length:,}: windows are the genome's bases; measuring", err=True)
+                rate = measure_loader(data, where)
+                record.add(
+                    {"L": length, "B": batch, "workers": n, **rate._asdict()},
+                    {"L": f"{length:,}", "B": f"{batch:,}", "workers": str(n), "Mbase/s": f"{rate.bases_per_s / 1e6:,.0f}"},
+                )  # fmt: skip
+        record.note(f"{source} to {device_name(where)}; median of {steps - steps // 10} steps")

@@ -11,13 +11,11 @@ from hyenadna.cli.bench import (
     DeviceOption,
     ForceOption,
     JsonOption,
+    Record,
     RepeatsOption,
     attempt,
     device_name,
-    environment,
     over,
-    print_table,
-    write_json,
 )
 
 if TYPE_CHECKING:
@@ -80,22 +78,16 @@ def step(
         models = _GPU_MODELS if on_gpu else _CPU_MODELS
     names = [name.strip() for name in models.split(",")]
     shapes = {name: _shape(name, batch, length, on_gpu=on_gpu) for name in names}
-    rows, table = [], []
-    for name, shape in shapes.items():
-        row, cells = _measure(name, shape, precision, where, repeats, reference=reference)
-        rows.append(row)
-        table.append(cells)
     plain = str(precision).removeprefix("torch.")
-    if json_path != "-":
-        print_table(table)
-        typer.echo(f"{plain}, {device_name(where)}; median of {repeats}; f+b = forward and backward, step = with AdamW")  # fmt: skip
-    if json_path is not None:
-        document = {
-            "benchmark": "step", "device": device_name(where), "threads": torch.get_num_threads(), "dtype": plain,
-            "repeats": repeats, "tolerances": TOLERANCES[precision], "rows": rows, **environment(),
-        }  # fmt: skip
-        write_json(json_path, document, force=force)
-    if any(row["milliseconds"] is None for row in rows):
+    facts = {
+        "benchmark": "step", "device": device_name(where), "threads": torch.get_num_threads(), "dtype": plain,
+        "repeats": repeats, "tolerances": TOLERANCES[precision],
+    }  # fmt: skip
+    with Record(json_path, facts, force=force) as record:
+        for name, shape in shapes.items():
+            record.add(*_measure(name, shape, precision, where, repeats, reference=reference))
+        record.note(f"{plain}, {device_name(where)}; median of {repeats}; f+b = forward and backward, step = with AdamW")  # fmt: skip
+    if any(row["milliseconds"] is None for row in record.rows):
         raise typer.Exit(1)
 
 

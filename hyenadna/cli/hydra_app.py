@@ -121,6 +121,20 @@ def run_hydra_command(
     return max(statuses, default=0)
 
 
+def compose_inside(command: str, schema: type[T], words: Sequence[str]) -> T:
+    """Compose another config of a command inside of a task of `run_hydra_command`.
+
+    Raises
+    ------
+    ConfigError
+        As `run_hydra_command`.
+    """
+    try:
+        return to_dataclass(hydra.compose(command, list(words)), schema)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, schema)) from error
+
+
 @contextmanager
 def _hydra_environment(argv: list[str]) -> Iterator[None]:
     """Give Hydra its words, have it raise errors instead of printing them and leaving, and undo its logging (``--info``)."""

@@ -53,6 +53,7 @@ def pretrain(
       callbacks      default ema
       logger         csv tensorboard wandb
       experiment     demo_pretrain human_chr20_tiny_1k human_tiny_1k_masked
+                     human_small_32k (the curve over contexts)
                      small_32k_length_warmup synthetics/recall_tiny
                      synthetics/recall synthetics/mqar synthetics/mad (these
                      three: many runs, one table) text/gcide (the same)

@@ -69,7 +69,7 @@ def check_output(
     if os.fspath(path) == "-":
         return Path("-")
     target = Path(path).expanduser()
-    if _is_special(target):
+    if is_special(target):
         return target
     try:
         if target.is_symlink():
@@ -135,7 +135,7 @@ def atomic_path(
     target = check_output(path, force=force, folder=folder)
     if target == Path("-"):
         raise ValueError("standard output has no path; use open_output")
-    if _is_special(target):
+    if is_special(target):
         with output_errors(target):
             yield target
         return
@@ -255,8 +255,8 @@ def _plain(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _is_special(path: Path) -> bool:
-    """Tell whether a path is a device, pipe, socket or open descriptor: something that no file may replace."""
+def is_special(path: Path) -> bool:
+    """Tell whether a path is a device, pipe, socket or open descriptor: something that no file may replace, and that is written once."""
     if path.as_posix().startswith(_DESCRIPTORS):
         return True
     try:

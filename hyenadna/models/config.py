@@ -55,6 +55,9 @@ class HyenaConfig:
     filter_shift
         Constant added to the exponential window. The published code bases disagree (0.05 in the stand-alone and -hf
         code, 0.0 in the training repository) and the checkpoints do not say.
+    filter_shortest_reach
+        Positions, 1 to the grid's length, at which the fastest channel's window has fallen to 1 %; the channels' reaches then grow geometrically to 1.5 grids. None: from 0.3 to 1.5
+        grids with evenly spaced rates, as in published models: of a long grid no channel is then local.
     filter_learned_positions
         Keep the positional features as parameters, as some published files do; otherwise they follow from the grid.
     attention_heads
@@ -102,6 +105,7 @@ class HyenaConfig:
     filter_emb_dim: int = 5
     filter_freq: float = 10.0
     filter_shift: float = 0.05
+    filter_shortest_reach: int | None = None
     filter_learned_positions: bool = False
     attention_heads: int = 8
     rotary_base: float = 10_000.0
@@ -131,6 +135,12 @@ class HyenaConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 2):
                 raise ConfigError(f"model {name}={value!r} is impossible; an integer ≥ 2 or none")
+        reach = self.filter_shortest_reach
+        whole = isinstance(reach, int) and not isinstance(reach, bool)
+        if reach is not None and not (whole and 1 <= reach <= self.grid_len):
+            raise ConfigError(
+                f"model filter_shortest_reach={reach!r} is impossible; 1 to the {self.grid_len} positions of the filter's grid, or none"
+            )
         if self.filter_emb_dim % 2 == 0:
             raise ConfigError(
                 f"model filter_emb_dim={self.filter_emb_dim} is even; it is 1 + 2·bands, so odd"

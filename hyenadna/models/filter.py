@@ -37,10 +37,17 @@ def positional_features(
     return torch.cat([position / (grid_len - 1), torch.cos(angle), -torch.sin(angle)], dim=1)
 
 
-def initial_decay(n_channels: int) -> torch.Tensor:
-    """Return each channel's decay rate −δ over the grid, shape (n_channels,): ln(0.01)/1.5 … ln(0.01)/0.3."""
+def initial_decay(n_channels: int, *, shortest: float | None = None) -> torch.Tensor:
+    """Return each channel's decay rate −δ over the grid, shape (n_channels,), slowest first.
+
+    A channel's window falls to 1 % at its reach. Rates are evenly spaced between those of reaches of 1.5 and 0.3 grids, so ln(0.01)/1.5 … ln(0.01)/0.3; with `shortest`,
+    a share of the grid, reaches are geometrically spaced from 1.5 grids to it.
+    """
     log_target = math.log(_TARGET)
-    return torch.linspace(log_target / _SLOW_DECAY, log_target / _FAST_DECAY, n_channels)
+    if shortest is None:
+        return torch.linspace(log_target / _SLOW_DECAY, log_target / _FAST_DECAY, n_channels)
+    reaches = torch.linspace(math.log(_SLOW_DECAY), math.log(shortest), n_channels).exp()
+    return log_target / reaches
 
 
 class _Cached(NamedTuple):
@@ -93,7 +100,9 @@ class ImplicitFilter(nn.Module):
         )
         self.freq = nn.Parameter(torch.full((1, width), config.filter_freq))
         self.bias = nn.Parameter(torch.randn(channels))
-        self.register_buffer("decay", initial_decay(channels).repeat(self.n_sides))
+        reach = config.filter_shortest_reach
+        shortest = None if reach is None else reach / (self.grid_len - 1)
+        self.register_buffer("decay", initial_decay(channels, shortest=shortest).repeat(self.n_sides))  # fmt: skip
         self.positions: nn.Parameter | None = None
         if config.filter_learned_positions:
             table = positional_features(self.grid_len, self.grid_len, self.emb_dim)

@@ -12,7 +12,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -35,6 +35,7 @@ TOLERANCES: dict[torch.dtype, dict[str, float]] = {
     torch.float32: {"y": 2e-6, **dict.fromkeys(NAMES[1:], 1e-5)},
 }
 _WARM_SECONDS = 0.2  # a GPU raises its clock only under load
+_FIRST_SECONDS = 5.0  # beside which what a first call of a compiled kernel does besides is small
 
 
 class Shape(NamedTuple):
@@ -60,16 +61,18 @@ class GatedCheck(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """Milliseconds of one call (median, 20 % and 80 % quantiles over the repeats), and its extra memory.
+    """Milliseconds of one call (median, 20 % and 80 % quantiles over the timed calls), and its extra memory.
 
     Extra memory is the peak of a call less what was allocated before and less its results (y, gradients), in tensors (B, D, L);
-    None where it is not known.
+    None where it is not known. `calls` were timed, `warm` says whether others came before.
     """
 
     median_ms: float
     q20_ms: float
     q80_ms: float
     extra_memory: float | None
+    calls: int
+    warm: bool = True
 
 
 def gated_shape(
@@ -160,24 +163,25 @@ def measure(
 ) -> dict[str, Timing]:
     """Time the two `PARTS` of a function: without gradients, and with those of all inputs.
 
-    What is compiled or cached at the first call enters neither time nor memory. With `seconds`, no more calls are timed than take so long, but one.
+    What is compiled or cached at the first call enters neither time nor memory. With `seconds`, `timed_calls` says how many calls are timed.
     """
+    return _measure(function, sets, repeats, seconds)
 
-    def forward(data: InputSet) -> tuple[torch.Tensor, ...]:
-        with torch.no_grad():
-            return (function(*data.inputs),)
 
-    def both(data: InputSet) -> tuple[torch.Tensor, ...]:
-        return _forward_backward(function, data)
+def timed_calls(taken: float, *, repeats: int, seconds: float) -> int:
+    """Return how many calls to time where one takes so many seconds.
 
-    found = {}
-    for part, call in zip(PARTS, (forward, both), strict=True):
-        times = _time(call, sets, repeats, seconds)
-        several = len(times) > 1
-        fifths = statistics.quantiles(times, n=5, method="inclusive") if several else times * 4
-        extra = _extra_memory(call, sets[0])
-        found[part] = Timing(statistics.median(times), fifths[0], fifths[3], extra)
-    return found
+    As many as fit into `seconds`, at least 5, of calls that fit at all; of longer ones 2, and of those above four times as long 1: what disturbs a call of seconds
+    is small beside it. At most `repeats`.
+
+    Examples
+    --------
+    >>> [timed_calls(taken, repeats=30, seconds=0.5) for taken in (0.001, 0.02, 0.2, 0.6, 3.0)]
+    [30, 25, 5, 2, 1]
+    """
+    if taken > seconds:
+        return min(repeats, 2 if taken <= 4 * seconds else 1)
+    return min(repeats, max(5, int(seconds / max(taken, 1e-9))))
 
 
 def measure_attention(
@@ -221,6 +225,8 @@ def measure_on_kernel(
 ) -> dict[str, Timing]:
     """Do what `measure` does with a function whose attention has to run on a kernel, ``"flash"`` or ``"cudnn"``.
 
+    These kernels are compiled beforehand: a first call that takes ten times `seconds`, and 5 s at least, is what is reported, as not warm, for another would cost as much again.
+
     Raises
     ------
     BackendUnavailableError
@@ -231,7 +237,7 @@ def measure_on_kernel(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch gives the reasons of a refusal as warnings
-                _forward_backward(function, sets[0])
+                first = _call(lambda data: _forward_backward(function, data), sets[0])
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
@@ -239,7 +245,7 @@ def measure_on_kernel(
             raise BackendUnavailableError(
                 f"{kernel} attention is not available on {where} with this dtype and shape: {error}"
             ) from error
-        return measure(function, sets, repeats=repeats, seconds=seconds)
+        return _measure(function, sets, repeats, seconds, first)
 
 
 def copy_bandwidth(device: torch.device) -> float:
@@ -247,8 +253,8 @@ def copy_bandwidth(device: torch.device) -> float:
     source = torch.zeros(2**26, device=device)
     target = torch.empty_like(source)
     data = InputSet((source,), source)
-    times = _time(lambda _: target.copy_(source), [data], 20)
-    return 2 * source.nbytes / (statistics.median(times) * 1e-3)
+    found = _timed(lambda _: (target.copy_(source),), [data], 20)
+    return 2 * source.nbytes / (found.median_ms * 1e-3)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -313,35 +319,93 @@ def _poisoned_memory() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-def _time(
-    call: Callable[[InputSet], object],
+class _Called(NamedTuple):
+    """Milliseconds and extra memory (`Timing`) of a call that nothing runs beside."""
+
+    ms: float
+    extra_memory: float | None
+
+
+_Call: TypeAlias = Callable[[InputSet], tuple[torch.Tensor, ...]]
+
+
+def _measure(
+    function: Function,
     sets: Sequence[InputSet],
-    n: int,
+    repeats: int,
+    seconds: float | None,
+    first: _Called | None = None,
+) -> dict[str, Timing]:
+    """Time both parts; `first` is the first call with gradients where there was one that may be reported."""
+
+    def forward(data: InputSet) -> tuple[torch.Tensor, ...]:
+        with torch.no_grad():
+            return (function(*data.inputs),)
+
+    def both(data: InputSet) -> tuple[torch.Tensor, ...]:
+        return _forward_backward(function, data)
+
+    enough = math.inf if first is None or seconds is None else max(10 * seconds, _FIRST_SECONDS)
+    calls = zip(PARTS, (forward, both), (None, first), strict=True)
+    return {part: _timed(call, sets, repeats, seconds, own, enough) for part, call, own in calls}
+
+
+def _timed(
+    call: _Call,
+    sets: Sequence[InputSet],
+    repeats: int,
     seconds: float | None = None,
-) -> list[float]:
-    """Return the milliseconds of n calls, which take turns with the sets; of fewer where these would take longer than `seconds`."""
-    device = sets[0].dy.device
-    for data in sets:
-        call(data)  # compiles, and fills caches
-    if seconds is not None:
-        taken = _seconds_of(call, sets[0])
-        n = min(n, max(1, int(seconds / max(taken, 1e-9))))
-    turns = [sets[i % len(sets)] for i in range(n)]
-    times = []
+    first: _Called | None = None,
+    enough: float = math.inf,
+) -> Timing:
+    """Time calls, which take turns with the sets; the first, which compiles and fills caches, counts from `enough` seconds on."""
+    on_gpu = sets[0].dy.device.type == "cuda"
+    first = first or _call(call, sets[0])
+    if first.ms >= 1e3 * enough:
+        return Timing(first.ms, first.ms, first.ms, first.extra_memory, 1, warm=False)
+    for data in sets[1:]:
+        call(data)
+    one = _call(call, sets[0])
+    n = repeats if seconds is None else timed_calls(one.ms / 1e3, repeats=repeats, seconds=seconds)
+    # After a long call the clock is up, and the call was like those that follow.
+    times = [one.ms] if not on_gpu or one.ms >= 1e3 * _WARM_SECONDS else []
+    turns = [sets[i % len(sets)] for i in range(len(times), n)]
+    times += _in_a_row(call, turns, warm_up=not times) if on_gpu else [_call(call, data).ms for data in turns]  # fmt: skip
+    several = len(times) > 1
+    fifths = statistics.quantiles(times, n=5, method="inclusive") if several else times * 4
+    return Timing(statistics.median(times), fifths[0], fifths[3], one.extra_memory, len(times))
+
+
+def _call(call: _Call, data: InputSet) -> _Called:
+    """Time one call from its start to the end of what it began on a GPU, whose memory is watched."""
+    device = data.dy.device
     if device.type != "cuda":
-        for data in turns:
-            begin = time.perf_counter()
-            call(data)
-            times.append(1e3 * (time.perf_counter() - begin))
-        return times
+        begin = time.perf_counter()
+        call(data)
+        return _Called(1e3 * (time.perf_counter() - begin), None)
     torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    start, end = _events()
+    start.record()
+    results = call(data)
+    end.record()
+    torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device)
+    extra = (peak - before - sum(t.nbytes for t in results)) / data.dy.nbytes
+    return _Called(start.elapsed_time(end), extra)
+
+
+def _in_a_row(call: _Call, turns: Sequence[InputSet], *, warm_up: bool) -> list[float]:
+    """Time calls on a GPU without waiting between them: Python runs ahead, and its own time stays out of the events."""
+    if not turns:
+        return []
+    device = turns[0].dy.device
     begin = time.perf_counter()
-    while time.perf_counter() - begin < _WARM_SECONDS:
-        call(sets[0])
+    while warm_up and time.perf_counter() - begin < _WARM_SECONDS:
+        call(turns[0])
         torch.cuda.synchronize(device)
-    # No waiting between calls: Python runs ahead of the GPU, and its own time stays out of the events.
-    event: Any = torch.cuda.Event
-    events = [[event(enable_timing=True) for _ in range(2)] for _ in turns]
+    events = [_events() for _ in turns]
     for data, (start, end) in zip(turns, events, strict=True):
         start.record()
         call(data)
@@ -350,27 +414,6 @@ def _time(
     return [start.elapsed_time(end) for start, end in events]
 
 
-def _seconds_of(call: Callable[[InputSet], object], data: InputSet) -> float:
-    device = data.dy.device
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    begin = time.perf_counter()
-    call(data)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - begin
-
-
-def _extra_memory(
-    call: Callable[[InputSet], tuple[torch.Tensor, ...]], data: InputSet
-) -> float | None:
-    device = data.dy.device
-    if device.type != "cuda":
-        return None
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    results = call(data)
-    torch.cuda.synchronize(device)
-    peak = torch.cuda.max_memory_allocated(device)
-    return (peak - before - sum(t.nbytes for t in results)) / data.dy.nbytes
+def _events() -> tuple[Any, Any]:
+    event: Any = torch.cuda.Event
+    return event(enable_timing=True), event(enable_timing=True)

@@ -58,6 +58,7 @@ class ModelConfig:
     filter_emb_dim: int = 5
     filter_freq: float = 10.0
     filter_shift: float = 0.05
+    filter_shortest_reach: int | None = None
     filter_learned_positions: bool = False
     attention_heads: int = 8
     rotary_base: float = 10_000.0

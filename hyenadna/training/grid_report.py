@@ -74,7 +74,9 @@ class GridCell:
     seconds
         Training of all its runs, tuning among them.
     note
-        Why there are no figures, ``failed: …``; empty where there are.
+        Why there are no figures, ``failed: …`` or ``unfinished: …``; empty where there are.
+    unfinished
+        Number of its runs that a limit of time left out.
     """
 
     row: str
@@ -85,6 +87,7 @@ class GridCell:
     n_parameters: int = 0
     seconds: float = 0.0
     note: str = ""
+    unfinished: int = 0
 
     @property
     def mean(self) -> float | None:
@@ -100,7 +103,7 @@ class GridCell:
 def grid_markdown(
     cells: Sequence[GridCell], published: PublishedFigures | None, metric: GridMetric = ACCURACY
 ) -> str:
-    """Return the table as Markdown, readable as text, too: models of ours first, published figures behind."""
+    """Return the table as Markdown, readable as text, too: models of ours first, published figures behind; a star marks what unfinished runs may change."""
     rows = list(dict.fromkeys(cell.row for cell in cells))
     models = list(dict.fromkeys(cell.model for cell in cells))
     others = dict(published.values) if published else {}
@@ -114,13 +117,17 @@ def grid_markdown(
     # A mean over some rows does not belong beside one over all.
     if averaged and averaged <= set(rows):
         means = [_mean([found.get((row, model)) for row in rows]) for model in models]
-        lines.append([AVERAGE, *map(metric.number, means), *(metric.number(others[name].get(AVERAGE)) for name in others)])  # fmt: skip
+        stars = ["*" if any(c.unfinished for c in cells if c.model == model) else "" for model in models]  # fmt: skip
+        averages = [text and text + star for text, star in zip(map(metric.number, means), stars, strict=True)]  # fmt: skip
+        lines.append([AVERAGE, *averages, *(metric.number(others[name].get(AVERAGE)) for name in others)])  # fmt: skip
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     texts = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
         for line in lines
     ]
     texts.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    if missing := [f"{c.row}, {c.model} ({c.unfinished})" for c in cells if c.unfinished]:
+        texts += ["", f"* Unfinished, with the number of runs that are missing: {'; '.join(missing)}."]  # fmt: skip
     if published:
         texts += ["", f"Published: {published.source}. {published.note}"]
     return "\n".join(texts) + "\n"
@@ -137,7 +144,8 @@ def _text(cell: GridCell | None, metric: GridMetric) -> str:
         return ""
     if cell.mean is None:
         return cell.note.partition(":")[0]
-    return metric.number(cell.mean) + ("" if cell.sd is None else f" ± {metric.number(cell.sd)}")
+    spread = "" if cell.sd is None else f" ± {metric.number(cell.sd)}"
+    return metric.number(cell.mean) + spread + ("*" if cell.unfinished else "")
 
 
 def write_grid(
@@ -159,11 +167,11 @@ def write_grid(
     """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["row", "model", "mean", "sd", "seeds", "validation", "n_parameters", "seconds", "chosen", "note"])  # fmt: skip
+    writer.writerow(["row", "model", "mean", "sd", "seeds", "validation", "n_parameters", "seconds", "chosen", "note", "unfinished"])  # fmt: skip
     for cell in cells:
         chosen = " ".join(f"{key}={value}" for key, value in cell.chosen.items())
         figures = [_short(cell.mean), _short(cell.sd), len(cell.test), _short(cell.validation)]
-        writer.writerow([cell.row, cell.model, *figures, cell.n_parameters, round(cell.seconds, 1), chosen, cell.note])  # fmt: skip
+        writer.writerow([cell.row, cell.model, *figures, cell.n_parameters, round(cell.seconds, 1), chosen, cell.note, cell.unfinished])  # fmt: skip
     plain = {
         **facts,
         "metric": metric.title,

@@ -31,7 +31,7 @@ from hyenadna.ops.bench import (  # fmt: skip
     measure_on_kernel,
 )
 
-__all__ = ["HEAD_DIM", "LAYERS", "NAMES", "TOLERANCES", "LayerCheck", "build_layer", "check_layer", "measure_layer"]  # fmt: skip
+__all__ = ["HEAD_DIM", "LAYERS", "NAMES", "TOLERANCES", "LayerCheck", "build_layer", "check_layer", "checked_shape", "measure_layer"]  # fmt: skip
 
 LAYERS = ("hyena", "attention")
 HEAD_DIM = 64
@@ -98,6 +98,19 @@ def check_layer(
     return LayerCheck(worst, all(worst[name] <= TOLERANCES[dtype][name] for name in NAMES))
 
 
+def checked_shape(kind: str, shape: Shape) -> Shape:
+    """Return what of a shape decides how `check_layer` compares: two shapes with the same are checked by the same comparison.
+
+    Nothing of attention depends on the longest length that it is made for.
+
+    Examples
+    --------
+    >>> checked_shape("attention", Shape(4, 64, 2**20)), checked_shape("hyena", Shape(4, 64, 2**20))
+    (Shape(B=2, D=64, L=2048), Shape(B=4, D=64, L=1048576))
+    """
+    return Shape(2, shape.D, min(shape.L, _SHORT)) if kind == "attention" else shape
+
+
 def measure_layer(
     kind: str,
     shape: Shape,
@@ -114,8 +127,8 @@ def measure_layer(
     ----------
     kind, shape, dtype, device
         As in `check_layer`.
-    repeats
-        Calls that are timed; fewer where they take longer than `seconds`.
+    repeats, seconds
+        How many calls are timed: `hyenadna.ops.bench.timed_calls`.
     kernel
         Of attention: ``"flash"`` or ``"cudnn"``.
 

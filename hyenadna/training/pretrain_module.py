@@ -37,6 +37,16 @@ def dropout_seed(seed: int, window: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def seed_dropout(seed: int, device: torch.device) -> None:
+    """Seed the generators that a pass on a device draws from, as `torch.manual_seed` does.
+
+    That one also keeps a stack trace for each kind of device that is not in use: 0.9 ms of a CPU a step, where all else around a small model's pass takes 1.2 ms.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
 class PretrainModule(LightningModule):
     """A language model in training; subclasses train on other data, by what a pass takes and measures.
 
@@ -106,7 +116,7 @@ class PretrainModule(LightningModule):
             part = slice(start, start + size)
             inputs = (*(tensor[part] for tensor in examples), total)
             compute = self._recording(inputs) if record else self._forward_backward
-            torch.manual_seed(dropout_seed(settings.seed, batch.first_window + start))
+            seed_dropout(dropout_seed(settings.seed, batch.first_window + start), self.device)
             with self._without_sync() if start != starts[-1] else contextlib.nullcontext():
                 sums += torch.stack(compute(*inputs))
         clip_gradients(self, optimizer, settings.trainer.gradient_clip_norm)

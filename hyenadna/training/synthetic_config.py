@@ -73,6 +73,10 @@ class GridConfig:
         What the names of rows are; a plot is drawn over it where it is given.
     jobs
         Runs at a time, ≥ 0; 0 takes 4 for each visible GPU, and 1 elsewhere.
+    seconds
+        Limit of the whole command's time, > 0. Runs that are not finished by then are stopped within 10 s; the table is made of the others and says which are missing. None for no limit.
+    enough
+        Value of the metric on validation rows at which a row and model needs no other combination of `tune`: those that have not finished are left out. None tries all.
     """
 
     rows: dict[str, list[str]] = field(default_factory=dict)
@@ -84,9 +88,12 @@ class GridConfig:
     published: str = ""
     axis: str = ""
     jobs: int = 0
+    seconds: float | None = None
+    enough: float | None = None
 
     def __post_init__(self) -> None:
         require("grid.jobs", self.jobs, self.jobs >= 0, "at least 0 is needed")
+        require("grid.seconds", self.seconds, self.seconds is None or self.seconds > 0, "a number above 0 is needed")  # fmt: skip
         require("grid.metric", self.metric, self.metric in ("accuracy", "class_accuracy", "bits_per_byte"),
                 "one of accuracy, class_accuracy, bits_per_byte is needed")  # fmt: skip
         unique = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hyenadna.cli import main
+from hyenadna.cli import main, side_by_side
 from hyenadna.resources import config_dir
 from tests.test_configs import composed
 
@@ -72,9 +72,100 @@ def test_what_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert cells[1]["note"].startswith("failed: error: model attention_heads=3")
 
 
+@pytest.fixture
+def fake_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let runs be a script that reports 50 % at once, or after a minute with lr=0.01; returns the list of those that began."""
+    report = {"status": "finished", "steps": 2, "n_parameters": 1, "throughput": {"seconds": 1.0}}
+    figures = {"class_accuracy": 0.5, "accuracy": 0.5, "loss_nats": 1.0}
+    text = json.dumps({**report, "validation": figures, "test": figures})
+    began, script = tmp_path / "began.txt", tmp_path / "fake"
+    script.write_text(f"""#!/bin/sh
+for word in "$@"; do case $word in run_dir=*) dir=${{word#run_dir=}};; optimizer.lr=*) lr=${{word#*=}};; esac; done
+echo "$dir" >> {began}
+mkdir -p "$dir"
+if [ "$lr" = 0.01 ] && [ ! -e {tmp_path}/fast ]; then exec sleep 60; fi
+echo '{text}' > "$dir/report.json"
+""")
+    script.chmod(0o755)
+    monkeypatch.setattr(side_by_side.sys, "executable", str(script))
+    return began
+
+
+def began_of(file: Path) -> list[str]:
+    """Return task and learning rate of each run that began, in order."""
+    folders = [Path(line) for line in file.read_text().split()]
+    return [f"{f.parts[-3]} {f.name.split('_')[0].removeprefix('lr-')}" for f in folders]
+
+
+def test_a_grid_whose_time_is_up_has_a_table_that_says_what_is_missing(
+    tmp_path: Path, fake_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "run"
+    words = words_of(root, "grid.only=[memorisation,compression,hyena]", "grid.jobs=3")
+    assert main([*words, "grid.seconds=4"]) == 1
+    out, err = capsys.readouterr()
+    assert "the time is up: 2 runs are stopped, 0 do not begin" in err
+    text = (root / "results.md").read_text()
+    assert text in out
+    assert text.count("50.0*") == 2
+    assert "* Unfinished, with the number of runs that are missing: compression, hyena (1); memorisation, hyena (1)." in text  # fmt: skip
+    cells = json.loads((root / "results.json").read_text())["cells"]
+    assert [(cell["unfinished"], cell["note"]) for cell in cells] == [(1, ""), (1, "")]
+
+    # The same command goes on, another limit is no other grid, and what is finished keeps its report.
+    (tmp_path / "fast").touch()
+    fake_runs.unlink()
+    assert main([*words, "grid.seconds=100"]) == 0
+    assert sorted(began_of(fake_runs)) == ["compression 0.01", "memorisation 0.01"]
+    text = (root / "results.md").read_text()
+    assert "*" not in text
+    assert "Unfinished" not in text
+
+
+@pytest.mark.usefixtures("fake_runs")
+def test_a_cell_without_any_finished_run_is_unfinished_not_failed(tmp_path: Path) -> None:
+    one = "grid.tune={optimizer.lr:[1e-2],optimizer.weight_decay:[0.0]}"
+    assert main(words_of(tmp_path / "run", one, "grid.seconds=2")) == 1
+    (cell,) = json.loads((tmp_path / "run/results.json").read_text())["cells"]
+    assert cell["note"] == "unfinished: stopped"
+    assert "| unfinished" in (tmp_path / "run/results.md").read_text()
+
+
+@pytest.mark.parametrize(("enough", "expected"), [(0.4, 1), (0.6, 2)])
+def test_settings_beside_one_that_is_good_enough_are_not_tried(
+    tmp_path: Path, fake_runs: Path, enough: float, expected: int
+) -> None:
+    (tmp_path / "fast").touch()
+    words = words_of(tmp_path / "run", f"grid.enough={enough}", "grid.jobs=1")
+    for _ in range(2):  # the same command again does not try them, either
+        assert main(words) == 0
+        assert len(began_of(fake_runs)) == expected
+        content = json.loads((tmp_path / "run/results.json").read_text())
+        notes = [run.get("note", "") for run in content["runs"]]
+        assert sum(note.startswith("not needed") for note in notes) == 2 - expected
+        assert [(c["note"], c["unfinished"], c["test"]) for c in content["cells"]] == [("", 0, [50.0])]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("enough", "order"),
+    [
+        ("null", ["selective_copying 1e-05", "selective_copying 0.01", "compression 1e-05", "compression 0.01"]),
+        ("0.9", ["selective_copying 1e-05", "compression 1e-05", "selective_copying 0.01", "compression 0.01"]),
+    ],
+)  # fmt: skip
+def test_long_runs_begin_first(
+    tmp_path: Path, fake_runs: Path, enough: str, order: list[str]
+) -> None:
+    (tmp_path / "fast").touch()
+    words = words_of(tmp_path / "run", "grid.only=[compression,selective_copying,hyena]", "grid.jobs=1")  # fmt: skip
+    assert main([*words, f"grid.enough={enough}"]) == 0
+    assert began_of(fake_runs) == order
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
+        ("grid.seconds=0", "a number above 0 is needed"),
         ("grid.only=[hyenas]", "there are compression"),
         ("grid.published=nonsense", "no such published figures"),
         ("resume=x", "a grid goes on with the same run_dir"),

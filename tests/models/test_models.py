@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -42,11 +43,25 @@ def test_every_named_size_is_known_and_others_are_refused() -> None:
     [
         {"d_model": 0}, {"n_layers": 0}, {"hyena_order": 1}, {"filter_emb_dim": 4}, {"embed_dropout": 1.0},
         {"d_model": 1.5}, {"max_seq_len": 1}, {"d_inner": 0}, {"filter_grid_len": 1}, {"nonsense": 1}, {"d_model": "x"},
+        {"filter_shortest_reach": 0}, {"filter_shortest_reach": 1027}, {"filter_shortest_reach": 1.5}, {"filter_shortest_reach": True},
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         HyenaConfig.from_dict(bad)
+
+
+def test_windows_reach_as_far_as_is_said_in_even_ratios() -> None:
+    config = dataclasses.replace(SMALL, max_seq_len=1001, filter_shortest_reach=50)
+    decay = ImplicitFilter(config).decay.double()
+    reaches = 1000 * math.log(100) / decay.abs()  # where exp(−t·|δ|) is 1 %
+    assert reaches[[0, -1]].tolist() == pytest.approx([1500, 50], rel=1e-5)
+    ratios = reaches[:-1] / reaches[1:]
+    assert ratios.tolist() == pytest.approx([float(ratios[0])] * len(ratios), rel=1e-4)
+    # Without it, rates are evenly spaced, as in published models.
+    rates = ImplicitFilter(dataclasses.replace(config, filter_shortest_reach=None)).decay.abs()
+    assert rates.diff().tolist() == pytest.approx([float(rates.diff()[0])] * (len(rates) - 1), rel=1e-4)  # fmt: skip
+    assert float(1000 * math.log(100) / rates[-1]) == pytest.approx(300, rel=1e-5)
 
 
 def test_learned_positions_cannot_be_continued() -> None:

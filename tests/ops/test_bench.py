@@ -140,6 +140,33 @@ def test_measure_calls_forward_without_and_with_gradients() -> None:
     assert all(t.grad is None for t in data.inputs)
 
 
+def test_long_calls_are_timed_less_often_and_short_ones_at_least_five_times(monkeypatch) -> None:
+    clock = iter(range(10**6))
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock) * 1.0)  # a call takes 1 s
+    data = gated_inputs(Shape(1, 2, 16), torch.float32, CPU, seed=0)
+    for seconds, calls in ((0.2, 1), (0.3, 2), (1.0, 5), (8.0, 8), (100.0, 30), (None, 30)):
+        found = measure(CONVOLVE, [data], repeats=30, seconds=seconds)
+        assert {(t.calls, t.warm) for t in found.values()} == {(calls, True)}
+
+
+def test_a_very_long_first_call_of_a_compiled_kernel_is_what_counts(monkeypatch) -> None:
+    clock, asked = iter(range(10**6)), []
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock) * 6.0)
+
+    def run(*inputs):
+        asked.append(torch.is_grad_enabled())
+        return CONVOLVE(*inputs)
+
+    data = gated_inputs(Shape(1, 2, 16), torch.float32, CPU, seed=0)
+    found = bench.measure_on_kernel("flash", run, [data], repeats=30, seconds=0.5)
+    assert {(t.median_ms, t.calls, t.warm) for t in found.values()} == {(6000.0, 1, False)}
+    assert sorted(asked) == [False, True]
+    # Of what may have to be compiled first, and of shorter calls, the first one never counts.
+    assert {t.warm for t in measure(run, [data], repeats=30, seconds=0.5).values()} == {True}
+    found = bench.measure_on_kernel("flash", run, [data], repeats=30, seconds=1.0)
+    assert {(t.calls, t.warm) for t in found.values()} == {(1, True)}
+
+
 def test_attention_kernels_run_or_are_refused_by_name() -> None:
     found = bench.measure_attention("flash", Shape(1, 128, 64), 2, torch.float32, CPU, repeats=1)
     assert found["forward_backward"].median_ms > 0

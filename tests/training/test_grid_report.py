@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def test_table_has_spreads_failures_published_figures_and_complete_means() -> No
     assert cells[3] == ["b", "50.0 ± 0.0", "failed", "1.0"]
     assert cells[4] == ["average", "70.5", "", "44.5"]
     assert "Somebody (1999). Mind the gap." in text
+
+
+def test_figures_that_unfinished_runs_may_change_have_stars() -> None:
+    cells = [dataclasses.replace(CELLS[0], unfinished=2), CELLS[1], CELLS[2], GridCell("b", "attention", note="unfinished: stopped", unfinished=6)]  # fmt: skip
+    text = grid_markdown(cells, OTHERS)
+    assert "91.0 ± 1.4*" in text
+    assert "71.5 " in text
+    assert "| unfinished |" in text
+    assert "70.5*" in text  # the mean of the column
+    assert "are missing: a, hyena (2); b, attention (6)." in text
+    assert "*" not in grid_markdown(CELLS, OTHERS)
 
 
 def test_no_mean_over_some_rows_stands_beside_one_over_all() -> None:

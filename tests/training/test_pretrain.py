@@ -25,7 +25,7 @@ from hyenadna.training.config import (
 )
 from hyenadna.training.metrics_log import read_metrics
 from hyenadna.training.pretrain import pretrain
-from hyenadna.training.pretrain_module import PretrainModule, dropout_seed
+from hyenadna.training.pretrain_module import PretrainModule, dropout_seed, seed_dropout
 from hyenadna.training.pretrain_parts import build_language_model
 
 Settings = Callable[..., PretrainConfig]
@@ -315,6 +315,15 @@ def test_dropout_depends_on_seed_and_window_only() -> None:
     assert dropout_seed(1, 5) == dropout_seed(1, 5)
     assert len({dropout_seed(s, w) for s in range(5) for w in range(5)}) == 25
     assert 0 <= dropout_seed(2**32 - 1, 10**12) < 2**63
+
+
+def test_dropout_is_what_torch_draws_after_its_own_seeding() -> None:
+    for seed in (0, 2**63 - 1):
+        torch.manual_seed(seed)
+        expected = torch.rand(5)
+        torch.manual_seed(1)
+        seed_dropout(seed, torch.device("cpu"))
+        assert torch.equal(torch.rand(5), expected)
 
 
 def test_random_start_depends_on_the_seed_and_leaves_the_global_generator_alone() -> None:
