@@ -271,7 +271,7 @@ class _Totals:
         from hyenadna.errors import DataError
 
         header = ("name", *(_PLACE_COLUMNS if with_places else ()), "length", "n_scored", "log_likelihood",
-                  "mean_log_likelihood", "bits_per_base", "n_ambiguous", "n_soft_masked")  # fmt: skip
+                  "mean_log_likelihood", "bits_per_base", "perplexity", "entropy", "n_ambiguous", "n_soft_masked")  # fmt: skip
         held: list[tuple[object, ...]] = [header]
         for given, result in scores:
             self._add(result)
@@ -337,16 +337,13 @@ class _Totals:
 
 def _numbers(result: SequenceScore) -> tuple[object, ...]:
     n = result.n_scored
-    means = (
-        ("NaN", "NaN")  # spelled so that R, pandas and polars read a number
-        if math.isnan(result.mean_log_likelihood)
-        else (f"{result.mean_log_likelihood:.6f}", f"{result.bits_per_base:.6f}")
-    )
+    means = (result.mean_log_likelihood, result.bits_per_base, result.perplexity, result.entropy)
     return (
         result.length,
         int(n) if n == int(n) else n,
         f"{result.log_likelihood:.6f}",
-        *means,
+        # NaN is spelled so that R, pandas and polars read a number.
+        *("NaN" if math.isnan(mean) else f"{mean:.6f}" for mean in means),
         result.n_ambiguous,
         result.n_soft_masked,
     )

@@ -31,7 +31,7 @@ def _pictures(sections: list[Section]) -> list[Picture]:
 
 
 def _score(name: str, bits: float) -> SequenceScore:
-    return SequenceScore(name, 9, 8, -bits, -bits * math.log(2), bits, 0, 0)
+    return SequenceScore(name, 9, 8, -bits, -bits * math.log(2), bits, 2**bits, 1.3, 0, 0)
 
 
 def test_extremes_of_scores_are_ranked_and_ties_keep_the_order_of_the_input() -> None:
