@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Iterator
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyenadna.cli.scoring import ModelOption, SequencesArgument
+from hyenadna.cli.scoring import ModelOption, OnErrorOption, SequencesArgument, VerboseOption
 from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from hyenadna.cli.scoring import Skipped
     from hyenadna.inference.inputs import NamedSequence
     from hyenadna.inference.likelihood import SequenceScore
     from hyenadna.inference.score_report import ScoreReport
@@ -41,14 +41,25 @@ def score(
     input_path: Annotated[
         str | None,
         typer.Option(
-            "--input", "-i", help="Sequences: FASTA, CSV, TSV, one a line; - for standard input."
+            "--input",
+            "-i",
+            help="Sequences: FASTA, CSV, TSV, JSON lines, one a line; - for standard input.",
         ),
     ] = None,
     output: Annotated[
         str,
         typer.Option("--output", "-o", help="TSV (or .csv, .gz) to write; - for standard output."),
     ] = "-",
-    rc: Annotated[bool, typer.Option("--rc", help="Average over both strands.")] = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="tsv or csv; of tracks bedgraph, bigwig or npz (default: by the output's name, on standard output tsv).",
+        ),
+    ] = None,
+    rc: Annotated[
+        bool, typer.Option("--rc/--no-rc", help="Average over both strands, or forward alone.")
+    ] = False,
     batch_size: Annotated[
         str, typer.Option(help="Sequences per forward pass, or auto: what the memory takes.")
     ] = "auto",
@@ -64,7 +75,7 @@ def score(
     per_base: Annotated[
         str | None,
         typer.Option(
-            help="Write a track of every base's log-probability in place of the table: .bw, .bedGraph(.gz) or .npz."
+            help="Write a track of every base's log-probability in place of the table: .bw, .bedGraph(.gz) or .npz; - for bedGraph on standard output."
         ),
     ] = None,
     entropy: Annotated[
@@ -92,15 +103,17 @@ def score(
     dtype: Annotated[
         str,
         typer.Option(
-            help="fp32, or bf16: matrix products in bfloat16, faster; scores differ by about 1e-4 nats per base."
+            help="fp32 (auto), or bf16: matrix products in bfloat16, faster; scores differ by about 1e-4 nats per base."
         ),
-    ] = "fp32",
+    ] = "auto",
+    on_error: OnErrorOption = "stop",
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with the finished work of a run that was broken off."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Score sequences under a language model: log-likelihood in nats, nats per base, bits per base.
 
@@ -119,20 +132,23 @@ def score(
       zcat reads.fa.gz | hyenadna score -m MODEL -i - -o - | sort -k6,6n
       hyenadna score -m MODEL -f genome.2bit -r chr20 --rc --per-base chr20.bw --entropy chr20.entropy.bw
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
-    from rich.console import Console
-
     from hyenadna.cli.score_tracks import check_tracks, write_tracks
     from hyenadna.cli.scoring import (
         SequenceSource,
+        Skipped,
         check_report,
+        choose_dtype,
         is_stream,
         loading,
         one_input,
+        open_console,
         open_partial,
         parse_batch_size,
         progress_bar,
-        require_dtype,
         require_other_than_inputs,
+        table_format,
+        table_writer,
+        tell_record,
         was_share,
         write_record,
         write_report,
@@ -144,11 +160,12 @@ def score(
     from hyenadna.inference.score_report import ScoreReport
     from hyenadna.io import check_output, open_output
 
-    console = Console(stderr=True, quiet=quiet)
+    console = open_console(quiet=quiet, verbose=verbose)
     input_path = one_input(sequences, input_path)
     asked = SequenceSource(fasta, region or [], bed, input_path, sequence_column, name_column)
     asked.check("score")
-    require_dtype(dtype)
+    skipped = Skipped(on_error)
+    dtype = choose_dtype(dtype)
     rows = parse_batch_size(batch_size)
     if per_base is not None or entropy is not None:
         if fasta is None or output != "-" or stride is not None:
@@ -157,11 +174,11 @@ def score(
             )
         for track in filter(None, (per_base, entropy)):
             require_other_than_inputs(track, fasta, bed)
-        check_tracks(per_base, entropy, force=force)
+        check_tracks(per_base, entropy, form, force=force)
         check_report(report, inputs=(fasta, bed), outputs=(per_base, entropy), force=force)
         write_tracks(
-            console, model=model, fasta=fasta, regions=region or (), bed=bed, per_base=per_base, entropy=entropy, report=report, rc=rc,
-            window=window, context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", resume=resume, force=force,
+            console, model=model, fasta=fasta, regions=region or (), bed=bed, skipped=skipped, per_base=per_base, entropy=entropy, form=form, report=report,
+            rc=rc, verbose=verbose, window=window, context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", resume=resume, force=force,
         )  # fmt: skip
         return
     if context is not None:
@@ -171,12 +188,13 @@ def score(
     record_path = None if is_stream(output) else f"{output}.json"
     require_other_than_inputs(output, fasta, bed, input_path)
     check_output(output, force=force, folder=False)
+    form = table_format(output, form)
     if record_path:
         check_output(record_path, force=force, folder=False)
     check_report(
         report, inputs=(fasta, bed, input_path), outputs=(output, record_path), force=force
     )
-    source = asked.open()
+    source = asked.open(skipped.on_error)
     where = choose_device(device)
     with loading(console, model):
         network, tokenizer = load_language_model(model, device=where)
@@ -198,6 +216,7 @@ def score(
         "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
         "settings": settings,
     }
+    tell_record(console, record, verbose=verbose)
     n_strands = 2 if rc else 1
     bar = progress_bar(console, "bases")
     n_bases = None if source.n_bases is None else source.n_bases * n_strands
@@ -221,7 +240,7 @@ def score(
         open_partial(
             console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed, "--input": input_path},
             weights_sha256=str(record["weights_sha256"]),
-            settings=settings | {"regions": region, "sequence_column": sequence_column, "name_column": name_column},
+            settings=settings | {"regions": region, "on_error": on_error, "sequence_column": sequence_column, "name_column": name_column},
         ) as journal,
         ExitStack() as stack,
     ):  # fmt: skip
@@ -232,9 +251,8 @@ def score(
             return
         stack.enter_context(bar)
         out = stack.enter_context(open_output(output, force=force))
-        delimiter = "," if output.removesuffix(".gz").endswith(".csv") else "\t"
-        writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-        for row in totals.rows(scores, pages, with_places=fasta is not None):
+        writer = table_writer(out, form)
+        for row in totals.rows(scores, pages, skipped, with_places=fasta is not None):
             writer.writerow(row)
         seconds = time.monotonic() - began
         # Inside the block: where the record or the report cannot be written, neither are the scores.
@@ -242,9 +260,11 @@ def score(
             facts = totals.facts()
             write_report(report, "Sequence scores", facts, pages.sections(), record, force=force)
         if record_path:
-            results = totals.summary() | {"seconds": round(seconds, 3)}
+            results = totals.summary() | {"n_skipped": skipped.n, "seconds": round(seconds, 3)}
             write_record(record_path, record | {"results": results}, force=force)
-    console.print(totals.sentence(window, seconds), highlight=False, soft_wrap=True)
+    console.print(
+        totals.sentence(window, seconds) + skipped.sentence(), highlight=False, soft_wrap=True
+    )
 
 
 class _Totals:
@@ -258,6 +278,7 @@ class _Totals:
         self,
         scores: Iterator[tuple[NamedSequence, SequenceScore]],
         report: ScoreReport | None,
+        skipped: Skipped,
         *,
         with_places: bool,
     ) -> Iterator[tuple[object, ...]]:
@@ -283,6 +304,7 @@ class _Totals:
             if self.n_scored:
                 yield from held
                 held.clear()
+        skipped.require_others(self.n_sequences)
         if not self.n_scored:
             raise DataError(
                 f"there is nothing to score: {'the sequence has' if self.n_sequences == 1 else 'the sequences have'} "

@@ -339,9 +339,9 @@ class _Scorer:
         log_p = logits.log_softmax(-1).gather(-1, token_ids[:, 1:, None].long())[..., 0]
         of_bases = logits[..., self.base_ids].log_softmax(-1)
         entropy = -(of_bases.exp() * of_bases).sum(-1)
-        return tuple(
-            torch.where(keep, values.double(), 0.0).sum(dim=1) for values in (log_p, entropy)
-        )
+        zero = log_p.new_zeros((), dtype=torch.float64)
+        total, unsure = (torch.where(keep, v.double(), zero).sum(dim=1) for v in (log_p, entropy))
+        return total, unsure
 
     def _report(self, n_bases: int) -> None:
         if self.progress is not None:

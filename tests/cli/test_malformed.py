@@ -115,7 +115,7 @@ CASES = [
     ('score -m model -f g.fa -o o.tsv --stride 66', 'stride is 66; expected 1 to 65, less than the window of 66'),
     ('score -m model -f g.fa -o o.tsv --batch-size 0', "--batch-size is '0'; expected auto or a number of at least 1"),
     ('score -m model -f g.fa -o o.tsv --batch-size many', "--batch-size is 'many'; expected auto or a number of at least 1"),
-    ('score -m model -f g.fa -o o.tsv --dtype fp16', "--dtype 'fp16' is unknown; expected fp32 or bf16"),
+    ('score -m model -f g.fa -o o.tsv --dtype fp16', "--dtype 'fp16' is unknown; expected auto, fp32 or bf16"),
     ('score -m model -f g.fa -o o.tsv --device tpu', "device 'tpu' is unknown; expected auto, cpu, cuda or cuda:N"),
     ('score -m model -f g.fa -o o.tsv --device cuda:7', "device 'cuda:7' is not there: torch sees % GPUs; use --device auto or cpu"),
     ('score -m model -f g.fa -o o.tsv --context 5', '--context is about tracks (--per-base, --entropy); a table takes --stride'),

@@ -143,7 +143,7 @@ def test_mutagenesis_shows_lines_and_the_strongest_changes() -> None:
     llr = np.zeros((length, 4))
     llr[100, 2], llr[700, 3] = -9.0, 4.0
     found = Mutagenesis(Interval("c", 50, 50 + length), "A" * length, llr, np.full(length, np.nan))
-    sections = mutagenesis_sections(found)
+    sections = mutagenesis_sections([found])
     assert len(_pictures(sections)) == 12
     assert "Of 13 lines" in str(sections[0].parts[0])
     shown = [p.alt for p in _pictures(sections)]
