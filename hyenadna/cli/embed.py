@@ -63,6 +63,7 @@ def embed(
         SequenceSource,
         Skipped,
         choose_dtype,
+        goes_on,
         loading,
         one_input,
         open_console,
@@ -99,6 +100,7 @@ def embed(
     form = vector_format(output, form, per_base=per_base, append=append)
     if append and force:
         raise ConfigError("--append keeps what --force would overwrite; give one of them")
+    force = force or goes_on(output, resume=resume)
     require_other_than_inputs(output, fasta, bed, input_path)
     check_output(output, force=force or append, folder=form == "zarr")
     n_before = count_vectors(output, form) if append else 0

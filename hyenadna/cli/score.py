@@ -138,6 +138,7 @@ def score(
         Skipped,
         check_report,
         choose_dtype,
+        goes_on,
         is_stream,
         loading,
         one_input,
@@ -167,6 +168,7 @@ def score(
     skipped = Skipped(on_error)
     dtype = choose_dtype(dtype)
     rows = parse_batch_size(batch_size)
+    force = force or goes_on(per_base or entropy or output, resume=resume)
     if per_base is not None or entropy is not None:
         if fasta is None or output != "-" or stride is not None:
             raise ConfigError(

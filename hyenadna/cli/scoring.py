@@ -292,6 +292,19 @@ class SequenceSource(NamedTuple):
         return ReferenceInput(table, None, None)
 
 
+def _partial(output: str) -> Path:
+    place = Path(output).expanduser()
+    return place.with_name(f"{place.name}.partial")
+
+
+def goes_on(output: str, *, resume: bool) -> bool:
+    """Tell whether a run goes on with finished work; its outputs may then be overwritten.
+
+    They were not there, or to be overwritten, when it began: what is there now it completed itself, one of several, just before it was killed.
+    """
+    return resume and not is_stream(output) and _partial(output).is_dir()
+
+
 @contextmanager
 def open_partial(
     console: Console,
@@ -355,11 +368,10 @@ def open_partial(
     def kept(folder: Path) -> None:
         console.print(f"finished work is kept in {folder}; the same command with --resume goes on from there", highlight=False, soft_wrap=True)  # fmt: skip
 
-    place = Path(output).expanduser()
     with (
         joined_processes() as processes,
         open_journal(
-            place.with_name(f"{place.name}.partial"), made_by, resume=resume, force=force, kept=kept, processes=processes
+            _partial(output), made_by, resume=resume, force=force, kept=kept, processes=processes
         ) as journal,
     ):  # fmt: skip
         yield journal

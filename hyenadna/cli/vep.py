@@ -123,6 +123,7 @@ def vep(
     from hyenadna.cli.scoring import (
         check_report,
         choose_dtype,
+        goes_on,
         is_stream,
         loading,
         open_console,
@@ -160,6 +161,7 @@ def vep(
         raise ConfigError("--class is about the report; name one with --report")
     dtype = choose_dtype(dtype)
     rows = parse_batch_size(batch_size)
+    force = force or goes_on(output, resume=resume)
     output_format = _format(format_, output)
     require_other_than_inputs(output, fasta, input_path)
     with _open(input_path, variant or []) as source:
