@@ -115,7 +115,7 @@ def score(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Score sequences under a language model: log-likelihood in nats, nats per base, bits per base.
+    """Score sequences under a language model: log-likelihood in nats, nats per base, bits per base, perplexity, entropy.
 
     Give a file of sequences, or a genome (-f) with regions (-r, -b) or without (every contig is one sequence). The first base of
     a sequence is context and not scored, nor are N and other ambiguous letters. Sequences longer than --window are scored in
