@@ -111,6 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(leave.__context__, BrokenPipeError):
             return 141
         raise
+    if result == 130:  # Typer's own answer to Ctrl-C, which says nothing
+        sys.stderr.write("interrupted\n")
     return result if isinstance(result, int) else 0
 
 

@@ -18,12 +18,14 @@ from hyenadna.cli.options import (
     InputOption,
     ModelOption,
     NameColumnOption,
+    OnErrorOption,
     QuietOption,
     RegionsOption,
     ResumeOption,
     SequenceColumnOption,
     SequencesArgument,
     StrideOption,
+    VerboseOption,
     WindowOption,
 )
 from hyenadna.resources import DEFAULT_MODEL
@@ -43,20 +45,24 @@ def embed(
     region: RegionsOption = None,
     bed: BedOption = None,
     input_path: InputOption = None,
+    form: Annotated[str | None, typer.Option("--format", help="npz, parquet, h5 or zarr (default: by the output's name).")] = None,
     pooling: Annotated[str, typer.Option(help="Over the bases of a sequence: mean, last, max; or per-base: one row a base.")] = "mean",
     layer: Annotated[int | None, typer.Option(help="0 is the tokens' embedding, i the i-th block's output (default: the last one's, normalised).")] = None,
     strands: Annotated[str, typer.Option(help="forward, average (of both strands) or both (forward components, then reverse ones).")] = "forward",
+    rc: Annotated[bool | None, typer.Option("--rc/--no-rc", help="The same as --strands average, or forward.", show_default=False)] = None,
     batch_size: BatchSizeOption = "auto",
     window: WindowOption = None,
     stride: StrideOption = None,
     sequence_column: SequenceColumnOption = None,
     name_column: NameColumnOption = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[str, typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and coarser.")] = "fp32",
+    dtype: Annotated[str, typer.Option(help="fp32 (auto), or bf16: matrix products in bfloat16, faster and coarser.")] = "auto",
+    on_error: OnErrorOption = "stop",
     append: Annotated[bool, typer.Option("--append", help="Keep the rows of an existing .h5 or .zarr, and add to them.")] = False,
     resume: ResumeOption = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:  # fmt: skip
     """Embed sequences: a model's hidden states, one vector a sequence or one a base, with names and places.
 
@@ -71,17 +77,19 @@ def embed(
       hyenadna embed -m runs/pretrain/demo -f genome.fa.gz -b peaks.bed --strands average -o peaks.parquet
       hyenadna embed -m MODEL -i reads.fa --pooling per-base --layer 1 -o bases.h5
     """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
-    from rich.console import Console
-
     from hyenadna.cli.scoring import (
         SequenceSource,
+        Skipped,
+        choose_dtype,
+        goes_on,
         loading,
         one_input,
+        open_console,
         open_partial,
         parse_batch_size,
         progress_bar,
-        require_dtype,
         require_other_than_inputs,
+        tell_record,
         was_share,
     )
     from hyenadna.errors import ConfigError
@@ -93,22 +101,28 @@ def embed(
     from hyenadna.io.vectors import count_vectors, open_vectors, vector_format
     from hyenadna.training.run_folder import environment
 
-    console = Console(stderr=True, quiet=quiet)
+    console = open_console(quiet=quiet, verbose=verbose)
     input_path = one_input(sequences, input_path)
     asked = SequenceSource(fasta, region or [], bed, input_path, sequence_column, name_column)
     asked.check("embed")
+    skipped = Skipped(on_error)
+    if rc is not None:
+        if strands != "forward":
+            raise ConfigError("--rc and --no-rc are short for --strands; give one of them")
+        strands = "average" if rc else "forward"
     if pooling not in _POOLINGS:
         raise ConfigError(f"--pooling {pooling!r} is unknown; expected {', '.join(_POOLINGS)}")
-    require_dtype(dtype)
+    dtype = choose_dtype(dtype)
     rows = parse_batch_size(batch_size)
     per_base = pooling == "per-base"
-    form = vector_format(output, per_base=per_base, append=append)
+    form = vector_format(output, form, per_base=per_base, append=append)
     if append and force:
         raise ConfigError("--append keeps what --force would overwrite; give one of them")
+    force = force or goes_on(output, resume=resume)
     require_other_than_inputs(output, fasta, bed, input_path)
     check_output(output, force=force or append, folder=form == "zarr")
-    n_before = count_vectors(output) if append else 0
-    source = asked.open()
+    n_before = count_vectors(output, form) if append else 0
+    source = asked.open(skipped.on_error)
     where = choose_device(device)
     with loading(console, model):
         network, tokenizer = load_encoder(model, device=where)
@@ -122,6 +136,7 @@ def embed(
         "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
         "settings": settings, **environment(),
     }  # fmt: skip
+    tell_record(console, provenance, verbose=verbose)
     began = time.monotonic()
     bar = progress_bar(console, "bases")
     n_strands = 1 if strands == "forward" else 2
@@ -147,7 +162,7 @@ def embed(
         open_partial(
             console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed, "--input": input_path},
             weights_sha256=str(provenance["weights_sha256"]),
-            settings=settings | {"rows_before": n_before, "regions": region, "sequence_column": sequence_column, "name_column": name_column},
+            settings=settings | {"rows_before": n_before, "regions": region, "on_error": on_error, "sequence_column": sequence_column, "name_column": name_column},
         ) as journal,
         ExitStack() as stack,
     ):  # fmt: skip
@@ -157,14 +172,15 @@ def embed(
         if was_share(journal, vectors):
             return
         stack.enter_context(bar)
-        out = stack.enter_context(open_vectors(output, width=width, per_base=per_base, provenance=provenance, force=force, append=append))  # fmt: skip
+        out = stack.enter_context(open_vectors(output, width=width, form=form, per_base=per_base, provenance=provenance, force=force, append=append))  # fmt: skip
         for given, found in vectors:
             out.add(found.name, found.length, given.interval, found.values)
             n_sequences, total = n_sequences + 1, total + found.length
+        skipped.require_others(n_sequences)
     seconds = time.monotonic() - began
     console.print(
         f"embedded {n_sequences:,} sequence{'s' if n_sequences != 1 else ''}, {total:,} bases, as vectors of {width} "
-        f"in {seconds:.1f} s ({total / max(seconds, 1e-9):,.0f} bases/s)",
+        f"in {seconds:.1f} s ({total / max(seconds, 1e-9):,.0f} bases/s){skipped.sentence()}",
         highlight=False,
         soft_wrap=True,
     )

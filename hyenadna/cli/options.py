@@ -38,7 +38,9 @@ BedOption = Annotated[
 InputOption = Annotated[
     str | None,
     typer.Option(
-        "--input", "-i", help="Sequences: FASTA, CSV, TSV, one a line; - for standard input."
+        "--input",
+        "-i",
+        help="Sequences: FASTA, CSV, TSV, JSON lines, one a line; - for standard input.",
     ),
 ]
 TableOption = Annotated[
@@ -70,4 +72,17 @@ ResumeOption = Annotated[
     typer.Option("--resume", help="Go on with the finished work of a run that was broken off."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")]
+OnErrorOption = Annotated[
+    str,
+    typer.Option(
+        "--on-error",
+        help="stop: a malformed sequence, or a BED row that does not fit the genome, ends the run; skip: it is left out, counted and reported.",
+    ),
+]
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Say on standard error what the run uses: its record, in words."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]

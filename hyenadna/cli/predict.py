@@ -18,16 +18,19 @@ from hyenadna.cli.options import (
     GenomeOption,
     InputOption,
     NameColumnOption,
+    OnErrorOption,
     QuietOption,
     RegionsOption,
     ResumeOption,
     SequenceColumnOption,
     SequencesArgument,
     TableOption,
+    VerboseOption,
 )
 from hyenadna.cli.scoring import PLACE_COLUMNS, place_fields
 
 if TYPE_CHECKING:
+    from hyenadna.cli.scoring import Skipped
     from hyenadna.inference.inputs import NamedSequence
     from hyenadna.inference.prediction import Prediction
 
@@ -40,15 +43,18 @@ def predict(
     bed: BedOption = None,
     input_path: InputOption = None,
     output: TableOption = "-",
+    form: Annotated[str | None, typer.Option("--format", help="tsv or csv (default: by the output's name, on standard output tsv).")] = None,
     rc: Annotated[bool | None, typer.Option("--rc/--no-rc", help="Average both strands, or read the sequence as it is (default: as the model was chosen).")] = None,
     batch_size: BatchSizeOption = "auto",
     sequence_column: SequenceColumnOption = None,
     name_column: NameColumnOption = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[str, typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and coarser.")] = "fp32",
+    dtype: Annotated[str, typer.Option(help="fp32 (auto), or bf16: matrix products in bfloat16, faster and coarser.")] = "auto",
+    on_error: OnErrorOption = "stop",
     resume: ResumeOption = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:  # fmt: skip
     """Predict the classes of new sequences with a classifier that 'hyenadna finetune' has trained.
 
@@ -71,18 +77,22 @@ def predict(
       zcat my.fa.gz | hyenadna predict -m runs/finetune/tata - | sort -k5,5gr | head
     """  # noqa: D301 - the backspace is Click's mark for text not to be rewrapped
     import numpy as np
-    from rich.console import Console
 
     from hyenadna.cli.scoring import (
         SequenceSource,
+        Skipped,
+        choose_dtype,
+        goes_on,
         is_stream,
         loading,
         one_input,
+        open_console,
         open_partial,
         parse_batch_size,
         progress_bar,
-        require_dtype,
         require_other_than_inputs,
+        table_format,
+        tell_record,
         was_share,
         write_record,
         write_table,
@@ -92,17 +102,20 @@ def predict(
     from hyenadna.inference.runtime import choose_device, load_classifier, weights_checksum
     from hyenadna.io import check_output, open_output
 
-    console = Console(stderr=True, quiet=quiet)
+    console = open_console(quiet=quiet, verbose=verbose)
     input_path = one_input(sequences, input_path)
     asked = SequenceSource(fasta, region or [], bed, input_path, sequence_column, name_column)
     asked.check("classify")
-    require_dtype(dtype)
+    skipped = Skipped(on_error)
+    dtype = choose_dtype(dtype)
     rows = parse_batch_size(batch_size)
+    force = force or goes_on(output, resume=resume)
     record_path = None if is_stream(output) else f"{output}.json"
     require_other_than_inputs(output, fasta, bed, input_path)
     for path in filter(None, (output, record_path)):
         check_output(path, force=force, folder=False)
-    source = asked.open()
+    form = table_format(output, form)
+    source = asked.open(skipped.on_error)
     where = choose_device(device)
     with loading(console, model):
         network, tokenizer, chosen_rc = load_classifier(model, device=where)
@@ -118,6 +131,7 @@ def predict(
         "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
         "settings": settings,
     }
+    tell_record(console, record, verbose=verbose)
     bar = progress_bar(console, "bases")
     task = bar.add_task("predicting", total=source.n_bases)
 
@@ -138,7 +152,7 @@ def predict(
         open_partial(
             console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed, "--input": input_path},
             weights_sha256=str(record["weights_sha256"]),
-            settings=settings | {"labels": record["labels"], "regions": region, "sequence_column": sequence_column, "name_column": name_column},
+            settings=settings | {"labels": record["labels"], "regions": region, "on_error": on_error, "sequence_column": sequence_column, "name_column": name_column},
         ) as journal,
         ExitStack() as stack,
     ):  # fmt: skip
@@ -149,13 +163,13 @@ def predict(
             return
         stack.enter_context(bar)
         out = stack.enter_context(open_output(output, force=force))
-        write_table(out, output, totals.rows(predictions, with_places=fasta is not None))
+        write_table(out, form, totals.rows(predictions, skipped, with_places=fasta is not None))
         seconds = time.monotonic() - began
         if record_path:  # inside the block: where it cannot be written, neither is the table
-            results = totals.summary() | {"seconds": round(seconds, 3)}
+            results = totals.summary() | {"n_skipped": skipped.n, "seconds": round(seconds, 3)}
             write_record(record_path, record | {"results": results}, force=force)
     read = "both strands averaged" if both else "one strand read"
-    console.print(f"{totals.sentence(seconds)}; {read}", highlight=False, soft_wrap=True)
+    console.print(f"{totals.sentence(seconds)}; {read}{skipped.sentence()}", highlight=False, soft_wrap=True)  # fmt: skip
 
 
 class _Totals:
@@ -167,7 +181,11 @@ class _Totals:
         self.n_predicted: Counter[str] = Counter()
 
     def rows(
-        self, predictions: Iterator[tuple[NamedSequence, Prediction]], *, with_places: bool
+        self,
+        predictions: Iterator[tuple[NamedSequence, Prediction]],
+        skipped: Skipped,
+        *,
+        with_places: bool,
     ) -> Iterator[tuple[object, ...]]:
         """Yield the table's lines; the header waits for the first result, so that a useless run prints nothing."""
         header = ("name", *(PLACE_COLUMNS if with_places else ()), "length", "predicted", *(f"p_{label}" for label in self.labels))  # fmt: skip
@@ -178,6 +196,7 @@ class _Totals:
             self.n_predicted[found.label] += 1
             shown = (f"{p:.6g}" for p in found.probabilities.tolist())
             yield (found.name, *place_fields(given), found.length, found.label, *shown)
+        skipped.require_others(self.n_predicted.total())
 
     def summary(self) -> dict[str, Any]:
         """Return the counts for the record."""

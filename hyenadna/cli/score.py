@@ -19,6 +19,7 @@ from hyenadna.cli.options import (
     InputOption,
     ModelOption,
     NameColumnOption,
+    OnErrorOption,
     QuietOption,
     RegionsOption,
     ResumeOption,
@@ -26,12 +27,14 @@ from hyenadna.cli.options import (
     SequencesArgument,
     StrideOption,
     TableOption,
+    VerboseOption,
     WindowOption,
 )
 from hyenadna.cli.scoring import PLACE_COLUMNS, place_fields
 from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from hyenadna.cli.scoring import Skipped
     from hyenadna.inference.inputs import NamedSequence
     from hyenadna.inference.likelihood import SequenceScore
     from hyenadna.inference.score_report import ScoreReport
@@ -45,14 +48,23 @@ def score(
     bed: BedOption = None,
     input_path: InputOption = None,
     output: TableOption = "-",
-    rc: Annotated[bool, typer.Option("--rc", help="Average over both strands.")] = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="tsv or csv; of tracks bedgraph, bigwig or npz (default: by the output's name, on standard output tsv).",
+        ),
+    ] = None,
+    rc: Annotated[
+        bool, typer.Option("--rc/--no-rc", help="Average over both strands, or forward alone.")
+    ] = False,
     batch_size: BatchSizeOption = "auto",
     window: WindowOption = None,
     stride: StrideOption = None,
     per_base: Annotated[
         str | None,
         typer.Option(
-            help="Write a track of every base's log-probability in place of the table: .bw, .bedGraph(.gz) or .npz."
+            help="Write a track of every base's log-probability in place of the table: .bw, .bedGraph(.gz) or .npz; - for bedGraph on standard output."
         ),
     ] = None,
     entropy: Annotated[
@@ -75,14 +87,16 @@ def score(
     dtype: Annotated[
         str,
         typer.Option(
-            help="fp32, or bf16: matrix products in bfloat16, faster; scores differ by about 1e-4 nats per base."
+            help="fp32 (auto), or bf16: matrix products in bfloat16, faster; scores differ by about 1e-4 nats per base."
         ),
-    ] = "fp32",
+    ] = "auto",
+    on_error: OnErrorOption = "stop",
     resume: ResumeOption = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
-    """Score sequences under a language model: log-likelihood in nats, nats per base, bits per base.
+    """Score sequences under a language model: log-likelihood in nats, nats per base, bits per base, perplexity, entropy.
 
     Give a file of sequences, or a genome (-f) with regions (-r, -b) or without (every contig is one sequence). The first base of
     a sequence is context and not scored, nor are N and other ambiguous letters. Sequences longer than --window are scored in
@@ -99,20 +113,23 @@ def score(
       zcat reads.fa.gz | hyenadna score -m MODEL -i - -o - | sort -k6,6n
       hyenadna score -m MODEL -f genome.2bit -r chr20 --rc --per-base chr20.bw --entropy chr20.entropy.bw
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
-    from rich.console import Console
-
     from hyenadna.cli.score_tracks import check_tracks, write_tracks
     from hyenadna.cli.scoring import (
         SequenceSource,
+        Skipped,
         check_report,
+        choose_dtype,
+        goes_on,
         is_stream,
         loading,
         one_input,
+        open_console,
         open_partial,
         parse_batch_size,
         progress_bar,
-        require_dtype,
         require_other_than_inputs,
+        table_format,
+        tell_record,
         was_share,
         write_record,
         write_report,
@@ -125,12 +142,14 @@ def score(
     from hyenadna.inference.score_report import ScoreReport
     from hyenadna.io import check_output, open_output
 
-    console = Console(stderr=True, quiet=quiet)
+    console = open_console(quiet=quiet, verbose=verbose)
     input_path = one_input(sequences, input_path)
     asked = SequenceSource(fasta, region or [], bed, input_path, sequence_column, name_column)
     asked.check("score")
-    require_dtype(dtype)
+    skipped = Skipped(on_error)
+    dtype = choose_dtype(dtype)
     rows = parse_batch_size(batch_size)
+    force = force or goes_on(per_base or entropy or output, resume=resume)
     if per_base is not None or entropy is not None:
         if fasta is None or output != "-" or stride is not None:
             raise ConfigError(
@@ -138,11 +157,11 @@ def score(
             )
         for track in filter(None, (per_base, entropy)):
             require_other_than_inputs(track, fasta, bed)
-        check_tracks(per_base, entropy, force=force)
+        check_tracks(per_base, entropy, form, force=force)
         check_report(report, inputs=(fasta, bed), outputs=(per_base, entropy), force=force)
         write_tracks(
-            console, model=model, fasta=fasta, regions=region or (), bed=bed, per_base=per_base, entropy=entropy, report=report, rc=rc,
-            window=window, context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", resume=resume, force=force,
+            console, model=model, fasta=fasta, regions=region or (), bed=bed, skipped=skipped, per_base=per_base, entropy=entropy, form=form, report=report,
+            rc=rc, verbose=verbose, window=window, context=context, rows=rows, device=choose_device(device), half=dtype == "bf16", resume=resume, force=force,
         )  # fmt: skip
         return
     if context is not None:
@@ -152,12 +171,13 @@ def score(
     record_path = None if is_stream(output) else f"{output}.json"
     require_other_than_inputs(output, fasta, bed, input_path)
     check_output(output, force=force, folder=False)
+    form = table_format(output, form)
     if record_path:
         check_output(record_path, force=force, folder=False)
     check_report(
         report, inputs=(fasta, bed, input_path), outputs=(output, record_path), force=force
     )
-    source = asked.open()
+    source = asked.open(skipped.on_error)
     where = choose_device(device)
     with loading(console, model):
         network, tokenizer = load_language_model(model, device=where)
@@ -179,6 +199,7 @@ def score(
         "input": {"fasta": fasta, "regions": region, "bed": bed, "sequences": input_path},
         "settings": settings,
     }
+    tell_record(console, record, verbose=verbose)
     n_strands = 2 if rc else 1
     bar = progress_bar(console, "bases")
     n_bases = None if source.n_bases is None else source.n_bases * n_strands
@@ -202,7 +223,7 @@ def score(
         open_partial(
             console, output, resume=resume, force=force, inputs={"--fasta": fasta, "--bed": bed, "--input": input_path},
             weights_sha256=str(record["weights_sha256"]),
-            settings=settings | {"regions": region, "sequence_column": sequence_column, "name_column": name_column},
+            settings=settings | {"regions": region, "on_error": on_error, "sequence_column": sequence_column, "name_column": name_column},
         ) as journal,
         ExitStack() as stack,
     ):  # fmt: skip
@@ -213,16 +234,18 @@ def score(
             return
         stack.enter_context(bar)
         out = stack.enter_context(open_output(output, force=force))
-        write_table(out, output, totals.rows(scores, pages, with_places=fasta is not None))
+        write_table(out, form, totals.rows(scores, pages, skipped, with_places=fasta is not None))
         seconds = time.monotonic() - began
         # Inside the block: where the record or the report cannot be written, neither are the scores.
         if pages:
             facts = totals.facts()
             write_report(report, "Sequence scores", facts, pages.sections(), record, force=force)
         if record_path:
-            results = totals.summary() | {"seconds": round(seconds, 3)}
+            results = totals.summary() | {"n_skipped": skipped.n, "seconds": round(seconds, 3)}
             write_record(record_path, record | {"results": results}, force=force)
-    console.print(totals.sentence(window, seconds), highlight=False, soft_wrap=True)
+    console.print(
+        totals.sentence(window, seconds) + skipped.sentence(), highlight=False, soft_wrap=True
+    )
 
 
 class _Totals:
@@ -236,6 +259,7 @@ class _Totals:
         self,
         scores: Iterator[tuple[NamedSequence, SequenceScore]],
         report: ScoreReport | None,
+        skipped: Skipped,
         *,
         with_places: bool,
     ) -> Iterator[tuple[object, ...]]:
@@ -249,7 +273,7 @@ class _Totals:
         from hyenadna.errors import DataError
 
         header = ("name", *(PLACE_COLUMNS if with_places else ()), "length", "n_scored", "log_likelihood",
-                  "mean_log_likelihood", "bits_per_base", "n_ambiguous", "n_soft_masked")  # fmt: skip
+                  "mean_log_likelihood", "bits_per_base", "perplexity", "entropy", "n_ambiguous", "n_soft_masked")  # fmt: skip
         held: list[tuple[object, ...]] = [header]
         for given, result in scores:
             self._add(result)
@@ -259,6 +283,7 @@ class _Totals:
             if self.n_scored:
                 yield from held
                 held.clear()
+        skipped.require_others(self.n_sequences)
         if not self.n_scored:
             raise DataError(
                 f"there is nothing to score: {'the sequence has' if self.n_sequences == 1 else 'the sequences have'} "
@@ -313,16 +338,13 @@ class _Totals:
 
 def _numbers(result: SequenceScore) -> tuple[object, ...]:
     n = result.n_scored
-    means = (
-        ("NaN", "NaN")  # spelled so that R, pandas and polars read a number
-        if math.isnan(result.mean_log_likelihood)
-        else (f"{result.mean_log_likelihood:.6f}", f"{result.bits_per_base:.6f}")
-    )
+    means = (result.mean_log_likelihood, result.bits_per_base, result.perplexity, result.entropy)
     return (
         result.length,
         int(n) if n == int(n) else n,
         f"{result.log_likelihood:.6f}",
-        *means,
+        # NaN is spelled so that R, pandas and polars read a number.
+        *("NaN" if math.isnan(mean) else f"{mean:.6f}" for mean in means),
         result.n_ambiguous,
         result.n_soft_masked,
     )

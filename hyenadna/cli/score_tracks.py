@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from hyenadna.cli.scoring import Skipped
     from hyenadna.inference.forward import BatchSize
     from hyenadna.inference.tracks import TrackBlock
     from hyenadna.sequence import Interval
 
 
-def check_tracks(per_base: str | None, entropy: str | None, *, force: bool) -> None:
+def check_tracks(
+    per_base: str | None, entropy: str | None, form: str | None, *, force: bool
+) -> None:
     """Check the outputs before anything is read.
 
     Raises
@@ -28,14 +31,21 @@ def check_tracks(per_base: str | None, entropy: str | None, *, force: bool) -> N
         A name has no known format, both are the same, a package is missing, or a file exists.
     """
     from hyenadna.io import check_output
-    from hyenadna.io.tracks import track_format
 
     if per_base is not None and per_base == entropy:
         raise ConfigError(f"--per-base and --entropy are both {entropy}; choose two names")
     for path in (per_base, entropy):
         if path is not None:
-            track_format(path)
             check_output(path, force=force, folder=False)
+            if record := _record_path(path, form):
+                check_output(record, force=force, folder=False)
+
+
+def _record_path(path: str, form: str | None) -> str | None:
+    """Return where the record of a track goes that has no place for it itself."""
+    from hyenadna.io.tracks import track_format
+
+    return f"{path}.json" if track_format(path, form) == "bigwig" else None
 
 
 def write_tracks(
@@ -45,10 +55,13 @@ def write_tracks(
     fasta: str,
     regions: Sequence[str],
     bed: str | None,
+    skipped: Skipped,
     per_base: str | None,
     entropy: str | None,
+    form: str | None,
     report: str | None,
     rc: bool,
+    verbose: bool,
     window: int | None,
     context: int | None,
     rows: BatchSize,
@@ -58,7 +71,15 @@ def write_tracks(
     force: bool,
 ) -> None:
     """Score every base of what was asked for, and write the tracks."""
-    from hyenadna.cli.scoring import loading, open_partial, progress_bar, was_share, write_report
+    from hyenadna.cli.scoring import (
+        loading,
+        open_partial,
+        progress_bar,
+        tell_record,
+        was_share,
+        write_record,
+        write_report,
+    )  # fmt: skip
     from hyenadna.data.genome import open_reference
     from hyenadna.inference.journal import Codec, in_shards, shard_bases
     from hyenadna.inference.runtime import load_language_model, weights_checksum
@@ -68,7 +89,8 @@ def write_tracks(
     from hyenadna.training.run_folder import environment
 
     reference = open_reference(fasta)
-    spans = _spans(reference.contigs, regions, bed)
+    spans = _spans(reference.contigs, regions, bed, skipped)
+    skipped.require_others(len(spans))
     with loading(console, model):
         network, tokenizer = load_language_model(model, device=device)
     window, context = resolve_context(network.config.max_seq_len, window, context)
@@ -76,6 +98,7 @@ def write_tracks(
         "model": model, "weights_sha256": weights_checksum(network), "input": {"fasta": fasta, "regions": list(regions), "bed": bed},
         "settings": {"rc": rc, "window": window, "context": context, "half": half},
     }  # fmt: skip
+    tell_record(console, provenance, verbose=verbose)
     bar = progress_bar(console, "bases")
     n_bases = sum(len(span) for span in spans)
     task = bar.add_task("scoring", total=n_bases)
@@ -114,7 +137,7 @@ def write_tracks(
             return
         stack.enter_context(bar)
         tracks = {
-            what: stack.enter_context(open_track(path, reference.contigs, provenance=noted | {"track": what}, force=force))
+            what: stack.enter_context(open_track(path, reference.contigs, form=form, provenance=noted | {"track": what}, force=force))
             for what, path in (("log_p", per_base), ("entropy", entropy)) if path is not None
         }  # fmt: skip
         for _, block in blocks:
@@ -129,6 +152,9 @@ def write_tracks(
                 f"there is nothing to score: none of {n_bases:,} bases is A, C, G or T; give other regions"
             )
         bits = -total / n_scored / math.log(2)
+        for what, path in (("log_p", per_base), ("entropy", entropy)):
+            if record := path and _record_path(path, form):
+                write_record(record, provenance | {"track": what}, force=force)
         facts = {
             "bases": f"{n_bases:,}",
             "scored": f"{n_scored:,.0f}",
@@ -140,19 +166,20 @@ def write_tracks(
     side = "on the side that is read" if rc else "before it"
     console.print(
         f"scored {n_scored:,.0f} of {n_bases:,} bases (the others are N or ambiguous) in {seconds:.1f} s: {bits:.4f} bits/base; each is predicted from at "
-        f"least {context:,} bases {side}, contig ends aside",
+        f"least {context:,} bases {side}, contig ends aside{skipped.sentence()}",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _spans(contigs: Mapping[str, int], regions: Sequence[str], bed: str | None) -> list[Interval]:
+def _spans(
+    contigs: Mapping[str, int], regions: Sequence[str], bed: str | None, skipped: Skipped
+) -> list[Interval]:
     """Return what was asked for in the genome's order, overlaps merged; without regions all contigs."""
-    from hyenadna.io import read_bed
-    from hyenadna.sequence import Interval, parse_region, require_inside
+    from hyenadna.inference.inputs import read_spans
+    from hyenadna.sequence import Interval, require_inside
 
-    wanted = [parse_region(text, contigs) for text in regions]
-    wanted += [record.interval for record in read_bed(bed, contigs=contigs)] if bed else []
+    wanted = [span for _, span in read_spans(contigs, regions, bed, skipped.on_error)]
     if not regions and not bed:
         return [Interval(name, 0, size) for name, size in contigs.items() if size]
     for span in wanted:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from hyenadna.errors import ConfigError, OutputError
+from hyenadna.errors import ConfigError, DataError, HyenaDNAError, OutputError
 from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hyenadna.inference.inputs import NamedSequence, ReferenceInput
     from hyenadna.inference.journal import Journal
     from hyenadna.io.html import Section
+
+_DELIMITERS = {"tsv": "\t", "csv": ","}
 
 
 @contextmanager
@@ -66,16 +68,107 @@ def parse_batch_size(text: str) -> BatchSize:
     return int(text)
 
 
-def require_dtype(dtype: str) -> None:
-    """Check ``--dtype``.
+def choose_dtype(dtype: str) -> str:
+    """Return what ``--dtype`` asks for, fp32 or bf16; auto is fp32 everywhere, for results must not depend on the machine.
 
     Raises
     ------
     ConfigError
-        It is neither fp32 nor bf16.
+        It is none of the three.
     """
-    if dtype not in ("fp32", "bf16"):
-        raise ConfigError(f"--dtype {dtype!r} is unknown; expected fp32 or bf16")
+    if dtype not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"--dtype {dtype!r} is unknown; expected auto, fp32 or bf16")
+    return "fp32" if dtype == "auto" else dtype
+
+
+def open_console(*, quiet: bool, verbose: bool) -> Console:
+    """Return where a verb tells what it does: standard error.
+
+    Raises
+    ------
+    ConfigError
+        It is to be both quiet and verbose.
+    """
+    from rich.console import Console
+
+    if quiet and verbose:
+        raise ConfigError("-q says nothing and -v says more; give one of them")
+    return Console(stderr=True, quiet=quiet)
+
+
+def tell_record(console: Console, record: Mapping[str, Any], *, verbose: bool) -> None:
+    """With ``-v``, say what a run uses before it begins, as its record will say it afterwards."""
+    for key, value in record.items() if verbose else ():
+        if isinstance(value, Mapping):
+            value = " ".join(f"{k}={v}" for k, v in value.items() if v is not None)
+        console.print(f"{key}: {value}", highlight=False, soft_wrap=True, markup=False)
+
+
+class Skipped:
+    """What a run leaves out, with ``--on-error skip``: how many, and why the first one.
+
+    Parameters
+    ----------
+    on_error
+        stop or skip.
+
+    Raises
+    ------
+    ConfigError
+        It is neither.
+    """
+
+    def __init__(self, on_error: str) -> None:
+        if on_error not in ("stop", "skip"):
+            raise ConfigError(f"--on-error {on_error!r} is unknown; expected stop or skip")
+        self.n, self.first = 0, ""
+        #: What readers take: None where they are to raise.
+        self.on_error = self.leave_out if on_error == "skip" else None
+
+    def leave_out(self, error: HyenaDNAError) -> None:
+        """Count something that is wrong, or, unless wrong things are to be skipped, raise it."""
+        if self.on_error is None:
+            raise error
+        self.first = self.first or str(error)
+        self.n += 1
+
+    def require_others(self, n_left: int) -> None:
+        """Check that not all was left out.
+
+        Raises
+        ------
+        DataError
+            It was.
+        """
+        if self.n and not n_left:
+            raise DataError(f"nothing is left: {self.n:,} skipped, the first as {self.first}")
+
+    def sentence(self) -> str:
+        """Return what the summary says of it: nothing where nothing was left out."""
+        return f"; skipped {self.n:,}, the first as {self.first}" if self.n else ""
+
+
+def table_format(output: str, form: str | None) -> str:
+    """Return the format of a table, tsv or csv: what ``--format`` asks for, else what its name says; tsv for a stream.
+
+    Raises
+    ------
+    ConfigError
+        There is no such format, or the name does not tell one.
+    """
+    if form is not None:
+        if form not in _DELIMITERS:
+            raise ConfigError(f"--format {form!r} is unknown; expected {' or '.join(_DELIMITERS)}")
+        return form
+    ending = output.lower().removesuffix(".gz").rpartition(".")[2]
+    if not is_stream(output) and ending not in ("tsv", "txt", "tab", "csv"):
+        raise ConfigError(f"the name {output} does not tell its format; add --format tsv or csv")
+    return "csv" if ending == "csv" else "tsv"
+
+
+def write_table(out: TextIO, form: str, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows in a `table_format`, each as soon as it is known."""
+    csv.writer(out, delimiter=_DELIMITERS[form], lineterminator="\n").writerows(rows)
 
 
 def is_stream(output: str) -> bool:
@@ -154,15 +247,28 @@ class SequenceSource(NamedTuple):
         if self.fasta is not None and (self.sequence_column or self.name_column):
             raise ConfigError("--sequence-column and --name-column are about tables given with -i")
 
-    def open(self) -> ReferenceInput:
-        """Open it."""
+    def open(self, on_error: Callable[[HyenaDNAError], None] | None = None) -> ReferenceInput:
+        """Open it; see `Skipped` for `on_error`."""
         from hyenadna.inference.inputs import ReferenceInput, read_reference, read_sequences
 
         if self.fasta is not None:
-            return read_reference(self.fasta, regions=self.regions, bed=self.bed)
+            return read_reference(self.fasta, regions=self.regions, bed=self.bed, on_error=on_error)  # fmt: skip
         assert self.sequences is not None
-        table = read_sequences(self.sequences, sequence_column=self.sequence_column, name_column=self.name_column)  # fmt: skip
+        table = read_sequences(self.sequences, sequence_column=self.sequence_column, name_column=self.name_column, on_error=on_error)  # fmt: skip
         return ReferenceInput(table, None, None)
+
+
+def _partial(output: str) -> Path:
+    place = Path(output).expanduser()
+    return place.with_name(f"{place.name}.partial")
+
+
+def goes_on(output: str, *, resume: bool) -> bool:
+    """Tell whether a run goes on with finished work; its outputs may then be overwritten.
+
+    They were not there, or to be overwritten, when it began: what is there now it completed itself, one of several, just before it was killed.
+    """
+    return resume and not is_stream(output) and _partial(output).is_dir()
 
 
 @contextmanager
@@ -228,11 +334,10 @@ def open_partial(
     def kept(folder: Path) -> None:
         console.print(f"finished work is kept in {folder}; the same command with --resume goes on from there", highlight=False, soft_wrap=True)  # fmt: skip
 
-    place = Path(output).expanduser()
     with (
         joined_processes() as processes,
         open_journal(
-            place.with_name(f"{place.name}.partial"), made_by, resume=resume, force=force, kept=kept, processes=processes
+            _partial(output), made_by, resume=resume, force=force, kept=kept, processes=processes
         ) as journal,
     ):  # fmt: skip
         yield journal
@@ -280,12 +385,6 @@ def place_fields(given: NamedSequence) -> tuple[object, ...]:
     """Return what a table has in `PLACE_COLUMNS`; nothing for a sequence that comes from no genome."""
     place = given.interval
     return (place.chrom, place.start, place.end, place.strand) if place else ()
-
-
-def write_table(out: TextIO, name: str, rows: Iterable[Sequence[object]]) -> None:
-    """Write rows as CSV where the output's name says so, else as TSV, each as soon as it is known."""
-    delimiter = "," if name.removesuffix(".gz").endswith(".csv") else "\t"
-    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
 
 
 def write_record(path: str, record: dict[str, Any], *, force: bool) -> None:

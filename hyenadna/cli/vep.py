@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyenadna.cli.options import ModelOption
+from hyenadna.cli.options import ModelOption, VerboseOption
 from hyenadna.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -90,14 +90,17 @@ def vep(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[
         str,
-        typer.Option(help="fp32, or bf16: matrix products in bfloat16, faster and less exact."),
-    ] = "fp32",
+        typer.Option(
+            help="fp32 (auto), or bf16: matrix products in bfloat16, faster and less exact."
+        ),
+    ] = "auto",
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with the finished work of a run that was broken off."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Score variants: log-likelihood ratio (LLR) of each alternative allele, in nats, by strand and near the allele, and embedding distance.
 
@@ -105,7 +108,7 @@ def vep(
     same. Both windows begin at the same base and are equally long, so indels compare with SNVs. Variant text is chr22:1024:A>C,
     22-1024-A-C, 22_1024_A_C or chr22_1024_A_C_b38. Every record comes out, in order; an allele without a score has a reason: symbolic
     (also * and breakends), not_acgt, unknown_contig, outside_contig, ref_mismatch, too_long, contig_edge; no_alternative in a TSV. chr20 and 20 are the same contig.
-    A score is the same alone and in any batch (in fp32). Model, settings and command are in the VCF header, or in FILE.json beside a TSV.
+    A score is the same alone and in any batch (in fp32). Model, settings and command are in the VCF header, or in FILE.json beside a TSV. Which records to score is for 'bcftools view -r' to choose; they keep their order, so there is no -r here.
 
     Of a masked (bidirectional) model the bases that differ are masked, all at once, in the middle of one window, and LLR = sum of log p(ALT base) - log p(REF base)
     over them (masked marginals, Meier et al. 2021): SNVs and MNVs alone, other alleles have the reason masked_model. What p is normalised over falls out; local LLR is the same.
@@ -117,17 +120,18 @@ def vep(
       hyenadna vep -m MODEL -f genome.2bit --variant 22-1024-A-C
       bcftools view -r 20 cohort.bcf | hyenadna vep -m MODEL -f genome.fa -i - -o scores.tsv
     """  # noqa: D301 - the backspace is click's mark for text not to be wrapped
-    from rich.console import Console
-
     from hyenadna.cli.scoring import (
         check_report,
+        choose_dtype,
+        goes_on,
         is_stream,
         loading,
+        open_console,
         open_partial,
         parse_batch_size,
         progress_bar,
-        require_dtype,
         require_other_than_inputs,
+        tell_record,
         was_share,
         write_record,
         write_report,
@@ -148,15 +152,16 @@ def vep(
     from hyenadna.io.vcf_output import check_vcf_output
     from hyenadna.training.run_folder import command_words
 
-    console = Console(stderr=True, quiet=quiet)
+    console = open_console(quiet=quiet, verbose=verbose)
     if (input_path is None) == (not variant):
         raise ConfigError("say what to score: a file with -i, or --variant (one of the two)")
     if on_error not in ("skip", "stop"):
         raise ConfigError(f"--on-error {on_error!r} is unknown; expected skip or stop")
     if class_key is not None and report is None:
         raise ConfigError("--class is about the report; name one with --report")
-    require_dtype(dtype)
+    dtype = choose_dtype(dtype)
     rows = parse_batch_size(batch_size)
+    force = force or goes_on(output, resume=resume)
     output_format = _format(format_, output)
     require_other_than_inputs(output, fasta, input_path)
     with _open(input_path, variant or []) as source:
@@ -221,6 +226,8 @@ def vep(
             "input": {"fasta": fasta, "input": input_path, "variants": variant},
             "settings": settings,
         }
+
+        tell_record(console, record, verbose=verbose)
 
         def finish() -> None:
             if record_path:

@@ -1,4 +1,4 @@
-"""Sequences to score: from FASTA, tables and plain lines, or from regions of a genome, all as one lazy stream.
+"""Sequences to score: from FASTA, tables, JSON lines and plain lines, or from regions of a genome, all as one lazy stream.
 
 Tables of labelled sequences for training are read in `hyenadna.data.labelled`; here a label, where there is one, is ignored.
 """
@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
-from hyenadna.data.genome import Genome, open_reference
+from hyenadna.data.genome import Genome, ReferenceSequence, open_reference
 from hyenadna.data.packing import is_twobit
-from hyenadna.errors import FileFormatError, SequenceError, SequenceLengthError
+from hyenadna.errors import FileFormatError, HyenaDNAError, SequenceError, SequenceLengthError
 from hyenadna.io import input_name, open_text, read_bed, require_input
 from hyenadna.io.fasta import parse_fasta, read_fasta
 from hyenadna.sequence import Interval, parse_region, validate_dna
 
 _FASTA_SUFFIXES = (".fa", ".fasta", ".fna", ".ffn", ".fas")
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_SEQUENCE_COLUMNS = ("sequence", "seq", "dna")
+SEQUENCE_COLUMNS = ("sequence", "seq", "dna")
+"""Columns of a table that hold sequences, where none is named."""
 _NAME_COLUMNS = ("name", "id")
 _MAX_FIELD = (1 << 31) - 1  # the csv module stops at 131,072 characters otherwise
 
@@ -64,18 +66,24 @@ def read_sequences(
     *,
     sequence_column: str | None = None,
     name_column: str | None = None,
+    usual_columns: Sequence[str] = SEQUENCE_COLUMNS,
+    on_error: Callable[[HyenaDNAError], None] | None = None,
 ) -> Iterator[NamedSequence]:
     """Read sequences one after the other.
 
     Parameters
     ----------
     path
-        FASTA, CSV or TSV with a header line, or one sequence a line; gzip is fine; ``-`` reads standard input. The suffix
-        decides; where it says nothing (``.txt``, standard input), the first line does.
+        FASTA, CSV or TSV with a header line, JSON lines (an object a line, whose keys are as a table's columns), or one sequence a line; gzip is
+        fine; ``-`` reads standard input. The suffix decides; where it says nothing (``.txt``, standard input), the first line does.
     sequence_column
-        Column of a table that holds the sequences, case ignored; None looks for ``sequence``, ``seq`` or ``dna``.
+        Column of a table that holds the sequences, case ignored; None looks for the `usual_columns`.
     name_column
         Column of the names; None looks for ``name`` or ``id`` and otherwise numbers the rows, from ``sequence_1`` on.
+    usual_columns
+        Columns, the first of which that is there holds the sequences.
+    on_error
+        Called with what is wrong with a sequence that is empty or has a letter that is no nucleotide code, which is then left out; None raises it. What is wrong with the file as such is always raised.
 
     Returns
     -------
@@ -95,8 +103,14 @@ def read_sequences(
     suffix = source.name.lower().removesuffix(".gz").rpartition(".")
     suffix_name = f".{suffix[2]}" if suffix[1] else ""
     if suffix_name in _FASTA_SUFFIXES:
-        return (NamedSequence(r.name, r.sequence) for r in read_fasta(source))
-    return _sniffed(source, _DELIMITERS.get(suffix_name), sequence_column, name_column)
+        return (NamedSequence(r.name, r.sequence) for r in read_fasta(source, on_error=on_error))
+    delimiter = "{" if suffix_name == ".jsonl" else _DELIMITERS.get(suffix_name)
+    columns = sequence_column, name_column, tuple(usual_columns)
+    return _sniffed(source, delimiter, *columns, on_error or _raise)
+
+
+def _raise(error: HyenaDNAError) -> None:
+    raise error
 
 
 def _sniffed(
@@ -104,6 +118,8 @@ def _sniffed(
     delimiter: str | None,
     sequence_column: str | None,
     name_column: str | None,
+    usual: tuple[str, ...],
+    on_error: Callable[[HyenaDNAError], None],
 ) -> Iterator[NamedSequence]:
     path = input_name(source)
     with open_text(source) as handle:
@@ -111,7 +127,7 @@ def _sniffed(
         lines = itertools.chain([first], handle)
         if first.startswith((">", ";")):
             blank = itertools.repeat("\n", skipped)
-            for record in parse_fasta(itertools.chain(blank, lines), name=path):
+            for record in parse_fasta(itertools.chain(blank, lines), name=path, on_error=on_error):  # fmt: skip
                 yield NamedSequence(record.name, record.sequence)
             return
         if first.startswith("@"):
@@ -120,13 +136,19 @@ def _sniffed(
                 path=path,
                 line=skipped + 1,
             )
+        wanted = usual if sequence_column is None else (sequence_column.lower(),)
+        if delimiter == "{" or first.startswith("{"):
+            names = _NAME_COLUMNS if name_column is None else (name_column.lower(),)
+            yield from _json_lines(lines, path, skipped, wanted, names, on_error)
+            return
         if delimiter is None:
             delimiter = next((mark for mark in "\t," if mark in first), None)
-        wanted = _SEQUENCE_COLUMNS if sequence_column is None else (sequence_column.lower(),)
         if delimiter is None and first.strip().lower() not in wanted:
-            yield from _plain_lines(lines, path, skipped)
+            yield from _plain_lines(lines, path, skipped, on_error)
         else:
-            yield from _table(lines, path, skipped, delimiter or "\t", sequence_column, name_column)
+            yield from _table(
+                lines, path, skipped, delimiter or "\t", sequence_column, name_column, usual, on_error
+            )  # fmt: skip
 
 
 def _first_line(handle: TextIO, path: str) -> tuple[int, str]:
@@ -136,11 +158,13 @@ def _first_line(handle: TextIO, path: str) -> tuple[int, str]:
     raise FileFormatError("the file holds no sequence", path=path)
 
 
-def _plain_lines(lines: Iterable[str], path: str, skipped: int) -> Iterator[NamedSequence]:
+def _plain_lines(
+    lines: Iterable[str], path: str, skipped: int, on_error: Callable[[HyenaDNAError], None]
+) -> Iterator[NamedSequence]:
     count = itertools.count(1)
     for number, line in enumerate(lines, skipped + 1):
         if letters := line.strip():
-            yield _checked(f"sequence_{next(count)}", letters, path, number)
+            yield from _checked(f"sequence_{next(count)}", letters, path, number, on_error)
 
 
 def _table(
@@ -150,18 +174,18 @@ def _table(
     delimiter: str,
     sequence_column: str | None,
     name_column: str | None,
+    usual: tuple[str, ...],
+    on_error: Callable[[HyenaDNAError], None],
 ) -> Iterator[NamedSequence]:
     csv.field_size_limit(_MAX_FIELD)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = [column.strip() for column in next(reader)]
-        letters_at = _column(
-            header, sequence_column, _SEQUENCE_COLUMNS, "--sequence-column", path, skipped + 1
-        )
+        letters_at = _column(header, sequence_column, usual, "--sequence-column", path, skipped + 1)
         if letters_at is None:
             raise FileFormatError(
                 f"the table has the columns {', '.join(map(repr, header))}, none of them "
-                f"{' or '.join(map(repr, _SEQUENCE_COLUMNS))}; name the column of the sequences with --sequence-column",
+                f"{' or '.join(map(repr, usual))}; name the column of the sequences with --sequence-column",
                 path=path,
                 line=skipped + 1,
             )
@@ -179,7 +203,8 @@ def _table(
                     line=line,
                 )
             name = fields[name_at].strip() if name_at is not None else ""
-            yield _checked(name or f"sequence_{number}", fields[letters_at].strip(), path, line)
+            letters = fields[letters_at].strip()
+            yield from _checked(name or f"sequence_{number}", letters, path, line, on_error)
     except csv.Error as error:
         raise FileFormatError(
             f"the table is malformed ({error}); check its quotes",
@@ -192,6 +217,44 @@ def _table(
             path=path,
             line=skipped + reader.line_num,
         )
+
+
+def _json_lines(
+    lines: Iterable[str],
+    path: str,
+    skipped: int,
+    wanted: Sequence[str],
+    names: Sequence[str],
+    on_error: Callable[[HyenaDNAError], None],
+) -> Iterator[NamedSequence]:
+    count = itertools.count(1)
+    for number, line in enumerate(lines, skipped + 1):
+        if not line.strip():
+            continue
+        row, usual_name = _json_object(line, path, number), f"sequence_{next(count)}"
+        letters = next((row[key] for key in wanted if key in row), None)
+        if not isinstance(letters, str):
+            raise FileFormatError(
+                f"the object has the keys {', '.join(map(repr, row)) or 'none'}; expected text under {' or '.join(map(repr, wanted))}",
+                path=path,
+                line=number,
+            )
+        given = next((row[key] for key in names if key in row), None)
+        name = usual_name if given in (None, "") else str(given)
+        yield from _checked(name, letters.strip(), path, number, on_error)
+
+
+def _json_object(line: str, path: str, number: int) -> dict[str, object]:
+    """Return the object of a line, its keys in lower case."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise FileFormatError(
+            f"expected one JSON object a line, found {line.strip()[:30]!r}", path=path, line=number
+        )
+    return {key.lower(): value for key, value in row.items()}
 
 
 def _column(
@@ -221,21 +284,24 @@ def _column(
     return None
 
 
-def _checked(name: str, letters: str, path: str, line: int) -> NamedSequence:
-    if not letters:
-        raise SequenceLengthError(
-            f"{path}:{line}: sequence {name!r} is empty; complete or remove the row", record=name
-        )
+def _checked(
+    name: str, letters: str, path: str, line: int, on_error: Callable[[HyenaDNAError], None]
+) -> Iterator[NamedSequence]:
+    """Yield a sequence, or nothing where it is wrong and `on_error` returns."""
     try:
+        if not letters:
+            raise SequenceLengthError(
+                f"{path}:{line}: sequence {name!r} is empty; complete or remove the row",
+                record=name,
+            )
         validate_dna(letters, record=name)
+    except SequenceLengthError as error:
+        on_error(error)
     except SequenceError as error:
-        raise SequenceError(
-            f"{path}:{line}: {error}",
-            record=name,
-            position=error.position,
-            character=error.character,
-        ) from None
-    return NamedSequence(name, letters)
+        place = {"record": name, "position": error.position, "character": error.character}
+        on_error(SequenceError(f"{path}:{line}: {error}", **place))  # type: ignore[arg-type]
+    else:
+        yield NamedSequence(name, letters)
 
 
 def read_reference(
@@ -243,6 +309,7 @@ def read_reference(
     *,
     regions: Sequence[str] = (),
     bed: str | os.PathLike[str] | None = None,
+    on_error: Callable[[HyenaDNAError], None] | None = None,
 ) -> ReferenceInput:
     """Read regions of a genome, or all of its contigs.
 
@@ -257,6 +324,9 @@ def read_reference(
     bed
         A BED file, 0-based half-open; where its strand column has "-", the reverse complement is read. Its intervals follow
         the regions; each is called by its name column, or else by its region string.
+    on_error
+        Called with what is wrong with a BED file's span that is not in the genome, or with a contig or span that has no bases or a letter that is no
+        nucleotide code, which is then left out; None raises it. Regions must be right.
 
     Returns
     -------
@@ -278,7 +348,7 @@ def read_reference(
             genome = Genome.open(source)
             regions = list(genome.contigs)
         else:
-            return ReferenceInput(_whole_records(source), None, None)
+            return ReferenceInput(_whole_records(source, on_error), None, None)
     if not source.is_file():
         raise FileFormatError(
             "regions are read at random places, so the genome must be a regular file; write it to disk first",
@@ -286,17 +356,50 @@ def read_reference(
         )
     reference = open_reference(source)
     contigs = reference.contigs
-    spans = [(text.strip(), parse_region(text, contigs)) for text in regions]
-    if bed is not None:
-        spans += [(record.name or str(record.interval), record.interval) for record in read_bed(bed, contigs=contigs)]  # fmt: skip
-    sequences = (
-        NamedSequence(name, reference.sequence(interval), interval) for name, interval in spans
-    )
+    spans = read_spans(contigs, regions, bed, on_error)
+    sequences = _spans(reference, spans, on_error)
     return ReferenceInput(sequences, len(spans), sum(len(interval) for _, interval in spans))
 
 
-def _whole_records(source: os.PathLike[str]) -> Iterator[NamedSequence]:
-    for record in read_fasta(source):
+def read_spans(
+    contigs: Mapping[str, int],
+    regions: Sequence[str],
+    bed: str | os.PathLike[str] | None,
+    on_error: Callable[[HyenaDNAError], None] | None = None,
+) -> list[tuple[str, Interval]]:
+    """Return the spans of region strings, then those of a BED file, with their names; see `read_reference`."""
+    spans = [(text.strip(), parse_region(text, contigs)) for text in regions]
+    if bed is not None:
+        rows = read_bed(bed, contigs=contigs, on_error=on_error)
+        spans += [(row.name or str(row.interval), row.interval) for row in rows]
+    return spans
+
+
+def _spans(
+    reference: ReferenceSequence,
+    spans: Sequence[tuple[str, Interval]],
+    on_error: Callable[[HyenaDNAError], None] | None,
+) -> Iterator[NamedSequence]:
+    for name, interval in spans:
+        letters = _letters(reference, interval, on_error or _raise)
+        if letters:
+            yield NamedSequence(name, letters, interval)
+
+
+def _letters(
+    reference: ReferenceSequence, interval: Interval, on_error: Callable[[HyenaDNAError], None]
+) -> str:
+    try:
+        return reference.sequence(interval)
+    except SequenceError as error:
+        on_error(error)
+        return ""
+
+
+def _whole_records(
+    source: os.PathLike[str], on_error: Callable[[HyenaDNAError], None] | None
+) -> Iterator[NamedSequence]:
+    for record in read_fasta(source, on_error=on_error):
         yield NamedSequence(
             record.name, record.sequence, Interval(record.name, 0, len(record.sequence))
         )

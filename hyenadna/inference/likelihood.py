@@ -28,6 +28,7 @@ from hyenadna.models import HyenaForCausalLM
 from hyenadna.tokenizers import CharacterTokenizer
 
 _MAX_WAITING = 1 << 14  # sequences that may wait for their batch
+_MAX_EXPONENT = 709.0  # of math.exp
 _PLAIN = b"ACGTUacgtu"
 _LOWER = bytes(range(ord("a"), ord("z") + 1))
 
@@ -48,7 +49,7 @@ class SequenceScore(NamedTuple):
     """How likely a model finds one sequence.
 
     With ``rc``, `n_scored` and `log_likelihood` are the averages of the two strands; `n_scored` can then end in .5, where
-    only one end of the sequence is ambiguous. `mean_log_likelihood` is always `log_likelihood` / `n_scored`.
+    only one end of the sequence is ambiguous. `mean_log_likelihood` is always `log_likelihood` / `n_scored`, and `entropy` the mean over both strands' predictions.
 
     Parameters
     ----------
@@ -64,6 +65,11 @@ class SequenceScore(NamedTuple):
         Nats per scored base; NaN where none was scored.
     bits_per_base
         ``-mean_log_likelihood / ln 2``; a uniform guess over four bases has 2.0.
+    perplexity
+        ``exp(-mean_log_likelihood)``; a uniform guess over four bases has 4.0.
+    entropy
+        Nats, mean over the scored bases: how unsure the model is of what comes, over A, C, G and T, normalised to them (ln 4 at most), as in
+        tracks; NaN where none was scored.
     n_ambiguous
         Letters other than A, C, G, T and U.
     n_soft_masked
@@ -76,6 +82,8 @@ class SequenceScore(NamedTuple):
     log_likelihood: float
     mean_log_likelihood: float
     bits_per_base: float
+    perplexity: float
+    entropy: float
     n_ambiguous: int
     n_soft_masked: int
 
@@ -194,7 +202,7 @@ def resolve_windows(max_seq_len: int, window: int | None, stride: int | None) ->
 class _Tally:
     """What is known of one sequence so far."""
 
-    __slots__ = ("length", "n_ambiguous", "n_left", "n_scored", "n_soft_masked", "name", "total")
+    __slots__ = ("entropy", "length", "n_ambiguous", "n_left", "n_scored", "n_soft_masked", "name", "total")  # fmt: skip
 
     def __init__(self, name: str, letters: bytes) -> None:
         self.name = name
@@ -202,7 +210,7 @@ class _Tally:
         self.n_ambiguous = len(letters.translate(None, _PLAIN))
         self.n_soft_masked = len(letters) - len(letters.translate(None, _LOWER))
         self.n_scored = 0
-        self.total = 0.0
+        self.total = self.entropy = 0.0
         self.n_left = 1  # pieces without a score, and one until all have been cut
 
     def result(self, n_strands: int) -> SequenceScore:
@@ -216,6 +224,7 @@ class _Tally:
             half, odd = divmod(self.n_scored, 2)
             n_scored = half + 0.5 if odd else half
         mean = self.total / self.n_scored if self.n_scored else math.nan
+        entropy = self.entropy / self.n_scored if self.n_scored else math.nan
         return SequenceScore(
             self.name,
             self.length,
@@ -223,6 +232,8 @@ class _Tally:
             self.total / n_strands,
             mean,
             -mean / math.log(2),
+            math.exp(min(-mean, _MAX_EXPONENT)),
+            entropy,
             self.n_ambiguous,
             self.n_soft_masked,
         )
@@ -253,6 +264,7 @@ class _Scorer:
         self.progress = progress
         self.is_target = np.zeros(256, dtype=np.bool_)
         self.is_target[list(tokenizer.base_token_ids)] = True
+        self.base_ids = torch.tensor(tokenizer.base_token_ids, device=self.device)
         self.waiting: deque[_Tally] = deque()  # in the order of the input
 
     def run(
@@ -271,14 +283,17 @@ class _Scorer:
         )
         for batch, totals in forward_passes(self.model, cut, self._forward, half=self.half):
             if batch:
-                self._add(batch, totals[0].tolist())
+                self._add(batch, *(total.tolist() for total in totals))
             yield from self._finished()
         yield from self._finished()
 
-    def _add(self, batch: Sequence[Piece], totals: Sequence[float]) -> None:
+    def _add(
+        self, batch: Sequence[Piece], totals: Sequence[float], entropies: Sequence[float]
+    ) -> None:
         n_bases = 0
-        for piece, total in zip(batch, totals, strict=True):
+        for piece, total, entropy in zip(batch, totals, entropies, strict=True):
             piece.owner.total += total
+            piece.owner.entropy += entropy
             piece.owner.n_left -= 1
             n_bases += len(piece) - (piece.first if piece.first > 1 else 0)
         self._report(n_bases)
@@ -311,8 +326,8 @@ class _Scorer:
                     self._report(end - start - (first if start else 0))
         tally.n_left -= 1
 
-    def _forward(self, batch: Sequence[Piece]) -> tuple[torch.Tensor]:
-        """Return the sum of the scored log-probabilities of each piece: float64, shape (B,)."""
+    def _forward(self, batch: Sequence[Piece]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sums of the scored log-probabilities and of the predictions' entropies of each piece: float64, shape (B,)."""
         stacked = collate(batch, limit=self.window, pad_token_id=self.tokenizer.pad_token_id)
         firsts = np.array([piece.first for piece in batch])
         scored = self.is_target[stacked] & (np.arange(stacked.shape[1]) >= firsts[:, None])
@@ -322,7 +337,11 @@ class _Scorer:
         if logits.dtype != torch.float64:
             logits = logits.float()
         log_p = logits.log_softmax(-1).gather(-1, token_ids[:, 1:, None].long())[..., 0]
-        return (torch.where(keep, log_p.double(), 0.0).sum(dim=1),)
+        of_bases = logits[..., self.base_ids].log_softmax(-1)
+        entropy = -(of_bases.exp() * of_bases).sum(-1)
+        zero = log_p.new_zeros((), dtype=torch.float64)
+        total, unsure = (torch.where(keep, v.double(), zero).sum(dim=1) for v in (log_p, entropy))
+        return total, unsure
 
     def _report(self, n_bases: int) -> None:
         if self.progress is not None:

@@ -22,7 +22,7 @@ from hyenadna.models import HyenaForCausalLM
 from hyenadna.sequence import Interval, Variant, require_inside
 from hyenadna.tokenizers import CharacterTokenizer
 
-__all__ = ["Method", "Mutagenesis", "mutate_region"]
+__all__ = ["Method", "Mutagenesis", "mutate_region", "require_bases"]
 
 Method = Literal["exact", "gradient"]
 _BASES = "ACGT"
@@ -114,9 +114,7 @@ def mutate_region(
     tokenizer = require_scoring(model, tokenizer, batch_size)
     require_inside(interval, reference.contigs)
     interval = Interval(interval.chrom, interval.start, interval.end)
-    letters = reference.sequence(interval).upper()
-    if not set(letters) & set(_BASES):
-        raise DataError(f"none of the {len(letters):,} bases of {interval.chrom}:{interval.start + 1}-{interval.end} is A, C, G or T; choose another region")  # fmt: skip
+    letters = require_bases(reference, interval)
     llr = np.full((len(letters), 4), np.nan)
     deletion = np.full(len(letters), np.nan)
     if method == "gradient":
@@ -153,6 +151,21 @@ def mutate_region(
         else:
             llr[at] = np.nan
     return Mutagenesis(interval, letters, llr, deletion)
+
+
+def require_bases(reference: ReferenceSequence, interval: Interval) -> str:
+    """Return the letters of a region on the forward strand, upper case.
+
+    Raises
+    ------
+    DataError
+        It has no base that could be changed.
+    """
+    place = Interval(interval.chrom, interval.start, interval.end)
+    letters = reference.sequence(place).upper()
+    if not set(letters) & set(_BASES):
+        raise DataError(f"none of the {len(letters):,} bases of {place.chrom}:{place.start + 1}-{place.end} is A, C, G or T; choose another region")  # fmt: skip
+    return letters
 
 
 def _variants(

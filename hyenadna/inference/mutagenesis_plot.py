@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hyenadna.errors import ConfigError
 from hyenadna.inference.mutagenesis import Mutagenesis
 from hyenadna.inference.plotting import draw
 
-__all__ = ["draw_mutagenesis", "plot_mutagenesis"]
+__all__ = ["draw_mutagenesis", "plot_mutagenesis", "require_room"]
 
+_MOST_REGIONS = 20
 _COLOURS = {"A": "#2a7f3f", "C": "#1f5a92", "G": "#c98a00", "T": "#b5483a"}
 
 
-def plot_mutagenesis(found: Mutagenesis, path: Path, *, title: str = "") -> None:
-    """Draw to a PNG or SVG file, by its name; see `draw_mutagenesis`."""
+def require_room(n_regions: int) -> None:
+    """Check that a picture has room for so many regions.
+
+    Raises
+    ------
+    ConfigError
+        There are too many.
+    """
+    if n_regions > _MOST_REGIONS:
+        raise ConfigError(
+            f"a picture has room for {_MOST_REGIONS} regions, here are {n_regions:,}; a report shows the strongest of them"
+        )
+
+
+def plot_mutagenesis(found: Sequence[Mutagenesis], path: Path, *, title: str = "") -> None:
+    """Draw regions, one below the other, to a PNG or SVG file, by its name; see `draw_mutagenesis` and `require_room`."""
+    require_room(len(found))
     form = path.suffix.lower().removeprefix(".")
-    path.write_bytes(draw_mutagenesis(found, title=title, form=form))
+    path.write_bytes(draw_mutagenesis(*found, title=title, form=form))
 
 
 def draw_mutagenesis(
-    found: Mutagenesis, *, title: str = "", limit: float = 0.0, line: int = 0, form: str = "png"
+    *found: Mutagenesis, title: str = "", limit: float = 0.0, line: int = 0, form: str = "png"
 ) -> bytes:
     """Draw a picture.
 
@@ -33,9 +51,9 @@ def draw_mutagenesis(
     Parameters
     ----------
     found
-        The region.
+        The regions; each has its place on the page, and one bar of colours is that of all.
     title
-        Above the picture; by default the region.
+        Above each; by default the region.
     limit
         LLR at the ends of the colours, nats; by default the largest that occurs.
     line
@@ -43,29 +61,35 @@ def draw_mutagenesis(
     form
         ``png`` or ``svg``.
     """
-    length = len(found.letters)
-    shown = max(line, length)
-    start = found.interval.start + 1
-    top = max(limit or float(np.nanmax(np.abs(found.llr), initial=0.0)), 1e-9)
+    shown = max(line, *(len(one.letters) for one in found))
+    largest = max(float(np.nanmax(np.abs(one.llr), initial=0.0)) for one in found)
+    top = max(limit or largest, 1e-9)
 
     def paint(figure: Any) -> None:
-        logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
-        _draw_letters(logo, found, start)
-        image = heat.imshow(
-            found.llr.T, aspect="auto", cmap="RdBu", vmin=-top, vmax=top, interpolation="nearest",
-            extent=(start - 0.5, start + length - 0.5, 3.5, -0.5),
-        )  # fmt: skip
-        own = [(start + i, "ACGT".index(b)) for i, b in enumerate(found.letters) if b in "ACGT"]
-        heat.scatter(*zip(*own, strict=True), s=4, color="#444444", linewidths=0)
-        heat.set_xlim(start - 0.5, start + shown - 0.5)
-        heat.set_yticks(range(4), list("ACGT"))
-        heat.set_xlabel(f"{found.interval.chrom}, position (1-based)")
-        heat.ticklabel_format(axis="x", useOffset=False, style="plain")
-        logo.set_ylabel("importance, nats")
-        logo.set_title(title or f"{found.interval.chrom}:{start:,}-{found.interval.end:,}")
-        figure.colorbar(image, ax=heat, label="LLR, nats", pad=0.01)
+        places = [figure] if len(found) == 1 else figure.subfigures(len(found), 1)
+        for place, one in zip(places, found, strict=True):
+            _draw_region(place, one, shown, top, title)
 
-    return draw((min(24.0, max(6.0, 0.14 * shown)), 3.6), paint, form)
+    return draw((min(24.0, max(6.0, 0.14 * shown)), 3.6 * len(found)), paint, form)
+
+
+def _draw_region(figure: Any, found: Mutagenesis, shown: int, top: float, title: str) -> None:
+    start, length = found.interval.start + 1, len(found.letters)
+    logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
+    _draw_letters(logo, found, start)
+    image = heat.imshow(
+        found.llr.T, aspect="auto", cmap="RdBu", vmin=-top, vmax=top, interpolation="nearest",
+        extent=(start - 0.5, start + length - 0.5, 3.5, -0.5),
+    )  # fmt: skip
+    own = [(start + i, "ACGT".index(b)) for i, b in enumerate(found.letters) if b in "ACGT"]
+    heat.scatter(*zip(*own, strict=True), s=4, color="#444444", linewidths=0)
+    heat.set_xlim(start - 0.5, start + shown - 0.5)
+    heat.set_yticks(range(4), list("ACGT"))
+    heat.set_xlabel(f"{found.interval.chrom}, position (1-based)")
+    heat.ticklabel_format(axis="x", useOffset=False, style="plain")
+    logo.set_ylabel("importance, nats")
+    logo.set_title(title or f"{found.interval.chrom}:{start:,}-{found.interval.end:,}")
+    figure.colorbar(image, ax=heat, label="LLR, nats", pad=0.01)
 
 
 def _draw_letters(axes: Any, found: Mutagenesis, start: int) -> None:

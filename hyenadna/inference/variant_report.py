@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ from hyenadna.io.vcf import VariantRecord, info_values
 __all__ = ["VariantReport", "allele_kind", "auroc", "clinical_class"]
 
 _SHOWN = 25
+_LEAST = 10  # alleles of either class, for a kind of variant to have its AUROC
 _CLASSES = 8  # the largest are shown by name
 _USUAL_KEYS = ("CLNSIG", "CLINICAL_SIGNIFICANCE", "CLASS", "LABEL")
 _Row = tuple[object, ...]
@@ -46,6 +48,7 @@ class VariantReport:
         self._reasons: Counter[str] = Counter()
         self._kinds: dict[str, array[float]] = defaultdict(lambda: array("f"))
         self._classes: dict[str, array[float]] = defaultdict(lambda: array("f"))
+        self._judged: dict[tuple[str, str], array[float]] = defaultdict(lambda: array("f"))
         self._least: list[tuple[float, int, _Row]] = []
         self._most: list[tuple[float, int, _Row]] = []
         self._count = itertools.count()
@@ -76,6 +79,8 @@ class VariantReport:
         self._kinds[kind].append(score.llr)
         if name:
             self._classes[name.replace("_", " ")].append(score.llr)
+            if judged := clinical_class(name):
+                self._judged[judged, kind].append(score.llr)
         place = f"{record.chrom}:{record.start + 1:,}"
         change = f"{_cut(record.ref)} → {_cut(score.variant.alt)}"
         row = (
@@ -109,7 +114,7 @@ class VariantReport:
         found.append(Section("Log-likelihood ratios", [text, Picture(picture, f"Histogram of the LLR of {n_scored:,} alleles")]))  # fmt: skip
         found.append(_by_class("By kind of variant", self._kinds))
         if self._classes:
-            found.insert(2, self._by_key())
+            found[2:2] = [_by_class(f"By {self._key}", self._classes), *self._judgement()]
         header = ("place (1-based)", "ID", "change", "class" if self._classes else "kind", "LLR", "forward", "reverse", "local", "distance")  # fmt: skip
         for title, heap in (
             ("Alternatives that the model finds least likely", self._least),
@@ -118,18 +123,29 @@ class VariantReport:
             found.append(Section(title, [Table(header, [row for _, _, row in sorted(heap, reverse=True)])]))  # fmt: skip
         return found
 
-    def _by_key(self) -> Section:
-        section = _by_class(f"By {self._key}", self._classes)
-        harmful = [v for name, v in self._classes.items() if clinical_class(name) == "pathogenic"]
-        harmless = [v for name, v in self._classes.items() if clinical_class(name) == "benign"]
-        if not (harmful and harmless):
-            return section
-        bad, good = (np.concatenate([np.asarray(v) for v in group]) for group in (harmful, harmless))  # fmt: skip
+    def _judgement(self) -> list[Section]:
+        """Return how well LLR tells pathogenic from benign, without any training for it; nothing where there is none of either."""
+        rows: list[tuple[str, int, int, float, float, float]] = []
+        for what, kinds in (("all", tuple(self._kinds)), *((kind, (kind,)) for kind in sorted(self._kinds))):  # fmt: skip
+            bad, good = (
+                np.concatenate([np.asarray(self._judged.get((judged, kind), ()), np.float32) for kind in kinds])
+                for judged in ("pathogenic", "benign")
+            )  # fmt: skip
+            least = 1 if what == "all" else _LEAST
+            if len(bad) >= least and len(good) >= least:
+                value, low, high = auroc(-bad, -good)
+                rows.append((what, len(bad), len(good), value, low, high))
+        if not rows:
+            return []
+        _, n_bad, n_good, value, low, high = rows[0]
+        interval = "" if math.isnan(low) else f"; 95 % interval {low:.3f} to {high:.3f}"
         text = (
-            f"Of a (likely) pathogenic and a (likely) benign allele, drawn at random from {len(bad):,} and {len(good):,}, the pathogenic one has the lower LLR "
-            f"with probability {auroc(-bad, -good):.3f} (AUROC; 0.5 is chance)."
+            f"Of a (likely) pathogenic and a (likely) benign allele, drawn at random from {n_bad:,} and {n_good:,}, the pathogenic one has the lower LLR "
+            f"with probability {value:.3f} (AUROC{interval}; 0.5 is chance). The model was not trained for it. "
+            f"By kind of variant where there are at least {_LEAST} of both; intervals are DeLong's."
         )
-        return section._replace(parts=[text, *section.parts])
+        table = Table(("kind", "pathogenic", "benign", "AUROC of −LLR", "95 % from", "to"), rows)
+        return [Section("Pathogenic against benign", [text, table])]
 
 
 def _by_class(title: str, classes: dict[str, array[float]]) -> Section:
@@ -167,11 +183,23 @@ def clinical_class(name: str) -> str:
     return "benign" if benign else "pathogenic"
 
 
-def auroc(above: npt.NDArray[np.float32], below: npt.NDArray[np.float32]) -> float:
-    """Return the share of pairs in which the first is larger, ties counted half."""
-    ranked = np.sort(below)
-    wins = np.searchsorted(ranked, above, "left") + np.searchsorted(ranked, above, "right")
-    return float(wins.mean() / (2 * len(below)))
+def auroc(
+    above: npt.NDArray[np.float32], below: npt.NDArray[np.float32]
+) -> tuple[float, float, float]:
+    """Return the share of pairs in which the first is larger, ties counted half, and the ends of its 95 % interval.
+
+    The variance is that of DeLong et al. (1988), Biometrics 44:837; the interval is normal, cut to 0 … 1, and NaN where a group has one member.
+    """
+    places = []
+    for own, other in ((above, below), (below, above)):
+        ranked = np.sort(other)
+        lower = np.searchsorted(ranked, own, "left") + np.searchsorted(ranked, own, "right")
+        places.append(lower / (2 * len(other)))
+    value = float(places[0].mean())
+    if min(map(len, places)) < 2:
+        return value, math.nan, math.nan
+    half = 1.96 * math.sqrt(sum(float(p.var(ddof=1)) / len(p) for p in places))
+    return value, max(0.0, value - half), min(1.0, value + half)
 
 
 def allele_kind(ref: str, alt: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hyenadna.errors import FileFormatError, IntervalError
+from hyenadna.errors import FileFormatError, HyenaDNAError, IntervalError
 from hyenadna.io.atomic import open_output
 from hyenadna.io.streams import input_name, open_text, require_input
 from hyenadna.sequence import Interval, require_inside
@@ -39,7 +39,10 @@ class BedRecord(NamedTuple):
 
 
 def read_bed(
-    path: str | os.PathLike[str], *, contigs: Mapping[str, int] | None = None
+    path: str | os.PathLike[str],
+    *,
+    contigs: Mapping[str, int] | None = None,
+    on_error: Callable[[HyenaDNAError], None] | None = None,
 ) -> Iterator[BedRecord]:
     """Read the spans of a BED file one after the other.
 
@@ -52,6 +55,8 @@ def read_bed(
         Plain, gzip or bgzip; any line ends; ``-`` reads standard input. A name that ends with ``.narrowPeak`` (``.gz``) is that format.
     contigs
         Length of each contig that a span may lie in; None takes any.
+    on_error
+        Called with what is wrong with a span that is not inside one of the `contigs`, which is then left out; None raises it.
 
     Returns
     -------
@@ -66,10 +71,14 @@ def read_bed(
     IntervalError
         A span is not inside one of the `contigs`.
     """
-    return _records(require_input(path), contigs)
+    return _records(require_input(path), contigs, on_error)
 
 
-def _records(source: Path, contigs: Mapping[str, int] | None) -> Iterator[BedRecord]:
+def _records(
+    source: Path,
+    contigs: Mapping[str, int] | None,
+    on_error: Callable[[HyenaDNAError], None] | None,
+) -> Iterator[BedRecord]:
     name = input_name(source)
     narrow_peak = name.lower().removesuffix(".gz").endswith(".narrowpeak")
     number, found = 0, False
@@ -89,9 +98,13 @@ def _records(source: Path, contigs: Mapping[str, int] | None) -> Iterator[BedRec
                 try:
                     require_inside(record.interval, contigs)
                 except IntervalError as error:
-                    raise IntervalError(
+                    wrong = IntervalError(
                         f"{name}:{number}: {error}; give the genome that the file was made for, or correct the line"
-                    ) from None
+                    )
+                    if on_error is None:
+                        raise wrong from None
+                    on_error(wrong)
+                    continue
             yield record
     if not found:
         raise FileFormatError(

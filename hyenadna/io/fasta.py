@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -45,7 +45,9 @@ class FastaRecord(NamedTuple):
     sequence: str
 
 
-def read_fasta(path: str | os.PathLike[str]) -> Iterator[FastaRecord]:
+def read_fasta(
+    path: str | os.PathLike[str], *, on_error: Callable[[HyenaDNAError], None] | None = None
+) -> Iterator[FastaRecord]:
     """Read the records of a FASTA file one after the other.
 
     Memory holds one record, and the names of those before it.
@@ -54,6 +56,8 @@ def read_fasta(path: str | os.PathLike[str]) -> Iterator[FastaRecord]:
     ----------
     path
         Plain, gzip or bgzip; any line ends; blank lines and lines of any length are fine; ``-`` reads standard input.
+    on_error
+        Called with what is wrong with a record that has no bases or a letter that is no nucleotide code, which is then left out; None raises it. What is wrong with the file as such is always raised.
 
     Returns
     -------
@@ -68,36 +72,53 @@ def read_fasta(path: str | os.PathLike[str]) -> Iterator[FastaRecord]:
     SequenceError
         A letter is no nucleotide code, as in protein. The message begins with path and line.
     """
-    return _records(require_input(path))
+    return _records(require_input(path), on_error)
 
 
-def _records(source: Path) -> Iterator[FastaRecord]:
+def _records(
+    source: Path, on_error: Callable[[HyenaDNAError], None] | None
+) -> Iterator[FastaRecord]:
     with open_text(source) as handle:
-        yield from parse_fasta(handle, name=input_name(source))
+        yield from parse_fasta(handle, name=input_name(source), on_error=on_error)
 
 
-def parse_fasta(lines: Iterable[str], *, name: str) -> Iterator[FastaRecord]:
+def parse_fasta(
+    lines: Iterable[str], *, name: str, on_error: Callable[[HyenaDNAError], None] | None = None
+) -> Iterator[FastaRecord]:
     """Read the records of FASTA text that is open already; `name` is what messages call it. Else as `read_fasta`."""
     # Imported here: it takes 0.2 s, which readers of other formats need not wait.
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-    for title, sequence in SimpleFastaParser(_checked_lines(lines, name)):
+    wrong: set[str] = set()  # complete for a record when the next one's header has been read
+
+    def leave_out(record: str, error: HyenaDNAError) -> None:
+        if on_error is None:
+            raise error
+        if record not in wrong:
+            wrong.add(record)
+            on_error(error)
+
+    for title, sequence in SimpleFastaParser(_checked_lines(lines, name, leave_out)):
         record, *description = title.split(maxsplit=1)
-        yield FastaRecord(record, "".join(description), sequence.replace("\t", ""))
+        if record not in wrong:
+            yield FastaRecord(record, "".join(description), sequence.replace("\t", ""))
 
 
-def _checked_lines(handle: Iterable[str], path: str) -> Iterator[str]:
+def _checked_lines(
+    handle: Iterable[str], path: str, leave_out: Callable[[str, HyenaDNAError], None]
+) -> Iterator[str]:
     """Yield the lines that the parser needs, each checked, since the parser itself accepts anything."""
     line_of: dict[str, int] = {}
     name, n_bases, number = "", 0, 0
 
     def require_bases() -> None:
         if name and not n_bases:
-            raise FileFormatError(
+            error = FileFormatError(
                 f"record {name!r} has no bases; complete or remove it",
                 path=path,
                 line=line_of[name],
             )
+            leave_out(name, error)
 
     for number, line in enumerate(handle, 1):
         if line.startswith(">"):
@@ -125,7 +146,8 @@ def _checked_lines(handle: Iterable[str], path: str) -> Iterator[str]:
             if line.encode().translate(None, _FINE) and (
                 found := _NOT_NUCLEOTIDE.search(line.rstrip())
             ):
-                raise _no_nucleotide(found[0], n_bases + found.start(), name, f"{path}:{number}: ")
+                error = _no_nucleotide(found[0], n_bases + found.start(), name, f"{path}:{number}: ")  # fmt: skip
+                leave_out(name, error)
             n_bases += len(line.strip())
             yield line
         elif not line.startswith(";"):  # the comments of the first FASTA programs

@@ -28,21 +28,28 @@ class TrackWriter(Protocol):
         """Write the values (B,) of a stretch of B bases."""
 
 
-def track_format(path: str) -> str:
-    """Return the format that a file's name asks for: bedgraph (.gz, too), bigwig or npz.
+def track_format(path: str, form: str | None = None) -> str:
+    """Return the format that is asked for, else that of a file's name: bedgraph (.gz, too), bigwig or npz; bedgraph for ``-``.
 
     Raises
     ------
     ConfigError
-        It has none of the endings.
+        The name has none of the endings, there is no such format, or it is not one for standard output or gzip.
     BackendUnavailableError
         pyBigWig is not installed.
     """
-    form = _FORMATS.get(Path(path.removesuffix(".gz")).suffix.lower())
+    known = dict.fromkeys(_FORMATS.values())
+    if form is not None and form not in known:
+        raise ConfigError(f"the track format {form!r} is unknown; expected {', '.join(known)}")
+    if form is None:
+        name = path.removesuffix(".gz")
+        form = "bedgraph" if path == "-" else _FORMATS.get(Path(name).suffix.lower())
     if form is None or (path.endswith(".gz") and form != "bedgraph"):
         raise ConfigError(
             f"the track {path!r} has no known format; expected a name that ends with .bedGraph, .bedGraph.gz, .bw or .npz"
         )
+    if path == "-" and form != "bedgraph":
+        raise ConfigError(f"a track in {form} needs a file; standard output takes bedgraph")
     if form == "bigwig":
         try:
             __import__("pyBigWig")
@@ -58,6 +65,7 @@ def open_track(
     path: str,
     contigs: Mapping[str, int],
     *,
+    form: str | None = None,
     provenance: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> Iterator[TrackWriter]:
@@ -66,10 +74,12 @@ def open_track(
     Parameters
     ----------
     path
-        Its ending says the format. A bedGraph merges neighbours of equal value (6 digits); an npz holds, for each contig that has numbers, an array of its
+        Its ending says the format, where `form` does not; ``-`` is standard output. A bedGraph merges neighbours of equal value (6 digits); an npz holds, for each contig that has numbers, an array of its
         whole length, NaN where there are none.
     contigs
         Lengths by name, in the order in which stretches will come.
+    form
+        bedgraph, bigwig or npz.
     provenance
         Kept in a bedGraph's first lines and an npz; a bigWig has no place for it.
     force
@@ -82,7 +92,7 @@ def open_track(
     OutputError
         The file exists, or cannot be written.
     """
-    form = track_format(path)
+    form = track_format(path, form)
     check_output(path, force=force, folder=False)
     text = json.dumps(dict(provenance or {}))
     with ExitStack() as stack:

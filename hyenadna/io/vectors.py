@@ -26,17 +26,24 @@ __all__ = ["FORMATS", "VectorWriter", "count_vectors", "open_vectors", "vector_f
 FORMATS = {".npz": "npz", ".parquet": "parquet", ".h5": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
 
 
-def vector_format(path: str, *, per_base: bool, append: bool = False) -> str:
-    """Return the format that a file's name asks for.
+def vector_format(
+    path: str, form: str | None = None, *, per_base: bool, append: bool = False
+) -> str:
+    """Return the format that is asked for, npz, parquet, hdf5 (h5) or zarr, else that of a file's name.
 
     Raises
     ------
     ConfigError
-        It ends with none of `FORMATS`, Parquet is asked for rows of bases, or the format cannot grow.
+        The name ends with none of `FORMATS`, there is no such format, Parquet is asked for rows of bases, or the format cannot grow.
     BackendUnavailableError
         The package that writes it is not installed.
     """
-    form = FORMATS.get(Path(path).suffix.lower())
+    if form is not None:
+        if f".{form}" not in FORMATS:
+            raise ConfigError(f"the format {form!r} is unknown; expected npz, parquet, h5 or zarr")
+        form = FORMATS[f".{form}"]
+    else:
+        form = FORMATS.get(Path(path).suffix.lower())
     if form is None:
         raise ConfigError(
             f"the output {path!r} has no known format; expected a name that ends with {', '.join(FORMATS)}"
@@ -65,6 +72,7 @@ def open_vectors(
     path: str | os.PathLike[str],
     *,
     width: int,
+    form: str | None = None,
     per_base: bool = False,
     provenance: Mapping[str, Any] | None = None,
     force: bool = False,
@@ -75,9 +83,11 @@ def open_vectors(
     Parameters
     ----------
     path
-        Its ending says the format.
+        Its ending says the format, where `form` does not.
     width
         Components E of a vector.
+    form
+        npz, parquet, h5 or zarr.
     per_base
         Whether rows are (L, E).
     provenance
@@ -96,7 +106,7 @@ def open_vectors(
     OutputError
         The file exists, or cannot be written.
     """
-    form = vector_format(os.fspath(path), per_base=per_base, append=append)
+    form = vector_format(os.fspath(path), form, per_base=per_base, append=append)
     target = check_output(path, force=force or append, folder=form == "zarr")
     exists = target.exists() and (target.is_file() or any(target.iterdir()))
     if form == "zarr" and exists and not (target / "zarr.json").is_file():
@@ -125,7 +135,7 @@ def open_vectors(
         shutil.rmtree(old)
 
 
-def count_vectors(path: str | os.PathLike[str]) -> int:
+def count_vectors(path: str | os.PathLike[str], form: str | None = None) -> int:
     """Return the number of rows of vectors in an HDF5 or Zarr file, 0 where there is none.
 
     Raises
@@ -136,4 +146,4 @@ def count_vectors(path: str | os.PathLike[str]) -> int:
     place = Path(path).expanduser()
     if not place.exists():
         return 0
-    return count_rows(vector_format(os.fspath(path), per_base=False, append=True), place)
+    return count_rows(vector_format(os.fspath(path), form, per_base=False, append=True), place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,49 @@ def test_json_lines_hold_the_probabilities_and_prompts_come_from_a_file(
         assert sum(letter in "GC" for letter in row["sequence"]) == 15
         assert "AA" not in row["sequence"]
         assert sum(row["log_probabilities"]) == pytest.approx(row["log_likelihood"], abs=1e-4)
+
+
+def test_prompts_come_from_json_lines(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '{"name": "a", "prompt": "ACGTA", "sequence": "TTTT"}\n\n{"Sequence": "GG"}\n'
+    (tmp_path / "p.jsonl").write_text(text)
+    words = ["generate", "-m", model, "-n", "9", "-q"]
+    assert main([*words, "-i", f"{tmp_path}/p.jsonl"]) == 0
+    from_file = capsys.readouterr().out
+    lines = from_file.splitlines()
+    assert [line.split()[0] for line in lines[::2]] == [">a_1", ">sequence_2_1"]
+    assert lines[1].startswith("ACGTA")
+    assert lines[3].startswith("GG")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert main([*words, "-i", "-"]) == 0
+    assert capsys.readouterr().out == from_file
+    assert main([*words, "-i", f"{tmp_path}/p.jsonl", "--format", "jsonl", "-o", f"{tmp_path}/q.jsonl"]) == 0  # fmt: skip
+    assert (
+        main(["score", "-m", model, f"{tmp_path}/q.jsonl", "-q"]) == 0
+    )  # what is generated can be read
+    assert [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [["a_1", "9"], ["sequence_2_1", "9"]]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"prompt": "ACGT"}\n[1]\n', "p.jsonl:2: expected one JSON object a line, found '[1]'"),
+        ('{"prompt": "ACGT"\n', "p.jsonl:1: expected one JSON object a line"),
+        ('{"prompt": 5}\n', "p.jsonl:1: the object has the keys 'prompt'; expected text under"),
+        ('{"bases": "AC"}\n', "p.jsonl:1: the object has the keys 'bases'; expected text under 'prompt'"),
+        ('{"prompt": "ACXT"}\n', "p.jsonl:1: sequence 'sequence_1' has 'X' at position 3"),
+        ("[" * 100_000, "p.jsonl:1: expected one JSON object a line"),
+        ("\n\n", "p.jsonl: the file holds no sequence"),
+    ],
+)  # fmt: skip
+def test_malformed_json_lines_are_refused_with_their_line(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, text: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.jsonl").write_text(text)
+    assert main(["generate", "-m", model, "-i", "p.jsonl", "-q"]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,40 @@ def test_table_picture_and_arrays_say_the_same(model: str, tmp_path: Path) -> No
     assert main([*words, "-o", str(table), "--force", "--method", "gradient"]) == 0
 
 
+def test_several_regions_follow_each_other(model: str, tmp_path: Path, capsys: Any) -> None:
+    words = ["ism", "-m", model, "-f", GENOME, "-q"]
+    regions = ["chrI:101-112", "chrII:50-60", "chrI:105-120"]
+    alone = []
+    for region in regions:
+        assert main([*words, "-r", region]) == 0
+        alone.append(capsys.readouterr().out.splitlines())
+    (tmp_path / "x.bed").write_text("chrI\t104\t120\n")
+    arrays, picture, report = (tmp_path / n for n in ("x.npz", "x.svg", "x.html"))
+    asked = [*words, "-r", regions[0], "-r", regions[1], "-b", str(tmp_path / "x.bed")]
+    assert main(asked) == 0
+    assert capsys.readouterr().out.splitlines() == [alone[0][0], *(line for lines in alone for line in lines[1:])]  # fmt: skip
+    assert main([*asked, "-o", str(arrays), "--plot", str(picture), "--report", str(report)]) == 0
+    with np.load(arrays) as found:
+        assert found["region"].tolist() == regions
+        assert found["offset"].tolist() == [0, 12, 23, 39]
+        assert found["llr"].shape == (39, 4)
+        assert "".join(found["letters"]) == "".join(line.split("\t")[2] for lines in alone for line in lines[1:])  # fmt: skip
+    for region in regions:
+        assert region in report.read_text()
+    assert picture.read_text().count('id="axes_') == 9  # a logo, a heat map and a bar for each
+
+
+def test_a_picture_has_room_for_some_regions_only(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["ism", "-m", model, "-f", GENOME, "-q", *["-r", "chrI:2-2"] * 21]
+    assert main([*words, "--plot", "x.png"]) == 2
+    assert "room for 20 regions, here are 21" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert main(words) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

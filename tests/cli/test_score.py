@@ -231,7 +231,10 @@ def test_nothing_to_score_leaves_no_output(
         (["-f", "{fasta}", "--window", "9", "--stride", "9"], "stride is 9"),
         (["-f", "{fasta}", "--batch-size", "0"], "--batch-size is '0'"),
         (["-f", "{fasta}", "--device", "tpu"], "device 'tpu' is unknown"),
-        (["-f", "{fasta}", "--dtype", "fp8"], "--dtype 'fp8' is unknown; expected fp32 or bf16"),
+        (
+            ["-f", "{fasta}", "--dtype", "fp8"],
+            "--dtype 'fp8' is unknown; expected auto, fp32 or bf16",
+        ),
         (["-f", "{fasta}", "--device", "cuda:77"], "is not there"),
         (["-f", "{fasta}", "--window", "many"], "Invalid value for '--window'"),
     ],

@@ -29,30 +29,36 @@ def _one(model: HyenaForCausalLM, letters: str, **settings: object) -> SequenceS
     return score
 
 
-def _by_hand(model: HyenaForCausalLM, letters: str) -> float:
-    """Sum log p one base at a time, each from its own forward pass over the bases before it, in float64."""
+def _by_hand(model: HyenaForCausalLM, letters: str) -> tuple[float, float]:
+    """Sum log p, and the entropy over A, C, G and T, one base at a time, each from its own forward pass over the bases before it, in float64."""
     model = copy.deepcopy(model).double()
     ids = CharacterTokenizer().encode(letters).tolist()
-    total = 0.0
+    total = entropy = 0.0
     with torch.no_grad():
         for t in range(1, len(ids)):
             if ids[t] in (7, 8, 9, 10):
                 logits = model(torch.tensor([ids[:t]]))[0, -1]
                 total += float(logits.log_softmax(-1)[ids[t]])
-    return total
+                entropy += float(torch.distributions.Categorical(logits=logits[7:11]).entropy())
+    return total, entropy
 
 
 @pytest.mark.parametrize("letters", ["AC", "ACGTTGCANNACGRTCA" * 3])
 def test_equals_the_chain_rule_base_by_base(small_model: HyenaForCausalLM, letters: str) -> None:
     score = _one(small_model, letters)
-    assert score.log_likelihood == pytest.approx(_by_hand(small_model, letters), abs=2e-4)
+    log_likelihood, entropy = _by_hand(small_model, letters)
+    assert score.log_likelihood == pytest.approx(log_likelihood, abs=2e-4)
+    assert score.entropy == pytest.approx(entropy / score.n_scored, abs=1e-5)
     assert score.mean_log_likelihood == pytest.approx(score.log_likelihood / score.n_scored)
     assert score.bits_per_base == pytest.approx(-score.mean_log_likelihood / math.log(2))
+    assert score.perplexity == pytest.approx(2**score.bits_per_base)
 
 
 def test_the_chain_rule_check_can_fail(small_model: HyenaForCausalLM) -> None:
     letters = random_dna(60, seed=1)
-    assert abs(_one(small_model, letters).log_likelihood - _by_hand(small_model, letters[::-1])) > 1
+    score, (log_likelihood, entropy) = _one(small_model, letters), _by_hand(small_model, letters[::-1])  # fmt: skip
+    assert abs(score.log_likelihood - log_likelihood) > 1
+    assert abs(score.entropy - entropy / score.n_scored) > 1e-4
 
 
 def test_counts_what_it_scores(small_model: HyenaForCausalLM) -> None:
@@ -76,6 +82,8 @@ def test_nothing_to_score_is_a_sum_of_zero_and_no_mean(
     assert (score.n_scored, score.log_likelihood) == (0, 0.0)
     assert math.isnan(score.mean_log_likelihood)
     assert math.isnan(score.bits_per_base)
+    assert math.isnan(score.perplexity)
+    assert math.isnan(score.entropy)
 
 
 def test_both_strands_are_averaged(small_model: HyenaForCausalLM) -> None:

@@ -136,6 +136,6 @@ def test_a_picture_is_drawn_also_of_ambiguous_bases(tmp_path: Path, suffix: str)
     found = Mutagenesis(Interval("c", 7, 10), "ANT", llr, np.full(3, np.nan))
     np.testing.assert_allclose(found.importance, [-1 / 6, np.nan, 1])
     path = tmp_path / f"x{suffix}"
-    plot_mutagenesis(found, path)
+    plot_mutagenesis([found], path)
     head = path.read_bytes()[:200]
     assert head.startswith(b"\x89PNG") if suffix == ".png" else b"<svg" in path.read_bytes()

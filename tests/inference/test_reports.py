@@ -13,7 +13,7 @@ from hyenadna.inference.mutagenesis import Mutagenesis
 from hyenadna.inference.mutagenesis_report import mutagenesis_sections
 from hyenadna.inference.score_report import ScoreReport, TrackReport
 from hyenadna.inference.tracks import TrackBlock
-from hyenadna.inference.variant_report import VariantReport
+from hyenadna.inference.variant_report import VariantReport, auroc
 from hyenadna.inference.variants import VariantScore
 from hyenadna.io.html import Picture, Section, Table
 from hyenadna.io.vcf import VariantRecord
@@ -31,7 +31,7 @@ def _pictures(sections: list[Section]) -> list[Picture]:
 
 
 def _score(name: str, bits: float) -> SequenceScore:
-    return SequenceScore(name, 9, 8, -bits, -bits * math.log(2), bits, 0, 0)
+    return SequenceScore(name, 9, 8, -bits, -bits * math.log(2), bits, 2**bits, 1.3, 0, 0)
 
 
 def test_extremes_of_scores_are_ranked_and_ties_keep_the_order_of_the_input() -> None:
@@ -110,8 +110,11 @@ def test_variants_are_counted_classed_and_ranked() -> None:
     assert kinds == {"SNV": (2, -1.0), "deletion": (1, -2.0), "insertion": (1, -1.0), "MNV": (1, 0.5)}  # fmt: skip
     classes = {row[0]: row[1] for row in _table(sections, "By CLNSIG")}
     assert classes == {"Likely pathogenic": 2, "Pathogenic": 1, "Benign": 1}
-    (section,) = [s for s in sections if s.title == "By CLNSIG"]
+    (section,) = [s for s in sections if s.title == "Pathogenic against benign"]
     assert "with probability 1.000 (AUROC" in str(section.parts[0])
+    (row,) = _table(sections, "Pathogenic against benign")
+    assert row[:4] == ("all", 3, 1, 1.0)
+    assert math.isnan(row[4])  # one benign allele has no spread
     first = _table(sections, "Alternatives that the model finds least likely")[0]
     assert first[:5] == ("c:5", "–", "A → C", "Pathogenic", -3.0)
 
@@ -126,10 +129,36 @@ def test_class_can_be_any_entry_and_hostile() -> None:
 
 
 def test_auroc_is_the_share_of_pairs_with_ties_halved() -> None:
-    from hyenadna.inference.variant_report import auroc
-
     above, below = np.float32([3, 1, 2]), np.float32([2, 0])
-    assert auroc(above, below) == pytest.approx((2 + 1 + 1.5) / 6)
+    value, low, high = auroc(above, below)
+    assert value == pytest.approx((2 + 1 + 1.5) / 6)
+    assert 0 <= low < value < high <= 1
+
+
+def test_the_interval_of_an_auroc_is_that_of_repeated_draws() -> None:
+    rng = np.random.default_rng(0)
+    draws = [
+        auroc(rng.normal(0.5, 1, 120).astype("f"), rng.normal(0, 1, 60).astype("f"))
+        for _ in range(500)
+    ]
+    truth = 0.6381632  # the normal distribution function at 0.5 / sqrt(2)
+    covered = np.mean([low <= truth <= high for _, low, high in draws])
+    assert 0.92 < covered < 0.98
+    assert np.mean([low <= 0.5 <= high for _, low, high in draws]) < 0.3  # it could fail
+
+
+def test_every_kind_of_variant_with_enough_of_both_has_its_auroc() -> None:
+    report = VariantReport()
+    results = [
+        _scored(_record(5 + i, "A", alt, f"CLNSIG={name}"), sign * i / 10)
+        for alt, n in (("C", 10), ("AT", 9))
+        for name, sign in (("Pathogenic", -1.0), ("Benign", 1.0))
+        for i in range(1, n + 1)
+    ]
+    list(report.watch(iter(results)))
+    rows = _table(report.sections(), "Pathogenic against benign")
+    assert [row[:4] for row in rows] == [("all", 19, 19, 1.0), ("SNV", 10, 10, 1.0)]
+    assert VariantReport().sections()[0].title == "Alleles"
 
 
 def test_variants_without_any_score_still_have_a_report() -> None:
@@ -143,7 +172,7 @@ def test_mutagenesis_shows_lines_and_the_strongest_changes() -> None:
     llr = np.zeros((length, 4))
     llr[100, 2], llr[700, 3] = -9.0, 4.0
     found = Mutagenesis(Interval("c", 50, 50 + length), "A" * length, llr, np.full(length, np.nan))
-    sections = mutagenesis_sections(found)
+    sections = mutagenesis_sections([found])
     assert len(_pictures(sections)) == 12
     assert "Of 13 lines" in str(sections[0].parts[0])
     shown = [p.alt for p in _pictures(sections)]

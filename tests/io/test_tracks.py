@@ -80,7 +80,12 @@ def test_a_failure_leaves_nothing(tmp_path: Path, name: str) -> None:
 
 def test_formats_are_told_by_the_name_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert track_format("a.BigWig") == "bigwig"
-    for name in ("a.wig", "a.bw.gz", "-"):
+    assert track_format("-") == track_format("a", "bedgraph") == "bedgraph"
+    assert track_format("a.npz", "bigwig") == "bigwig"
+    for name, form in (("a", "wig"), ("-", "npz"), ("a.gz", "npz")):
+        with pytest.raises(ConfigError):
+            track_format(name, form)
+    for name in ("a.wig", "a.bw.gz"):
         with pytest.raises(ConfigError, match=r"\.bedGraph"):
             track_format(name)
     monkeypatch.setitem(__import__("sys").modules, "pyBigWig", None)
