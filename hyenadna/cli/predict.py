@@ -63,8 +63,8 @@ def predict(
     class. Rows come in the order of the input.
 
     A run folder knows whether its model was chosen with one strand or both (task.strands), and predictions follow it; --rc and --no-rc say otherwise.
-    A sequence is read as a whole, so it may not be longer than the model reads, and should be cut as the training data were: as long, and around the
-    same place. Its probabilities are the same alone and in any batch (in fp32). Beside a file FILE, FILE.json records model, settings and machine.
+    A sequence is read as a whole, so it may not be longer than the model reads (--on-error skip leaves such ones out), and should be cut as the
+    training data were: as long, and around the same place. Its probabilities are the same alone and in any batch (in fp32). Beside a file FILE, FILE.json records model, settings and machine.
 
     For test metrics of labelled sequences, see 'hyenadna evaluate'.
 
@@ -97,8 +97,9 @@ def predict(
         write_record,
         write_table,
     )
+    from hyenadna.errors import SequenceLengthError
     from hyenadna.inference.journal import Codec, in_shards, shard_bases
-    from hyenadna.inference.prediction import Prediction, predict_sequences
+    from hyenadna.inference.prediction import Prediction, predict_sequences, require_readable
     from hyenadna.inference.runtime import choose_device, load_classifier, weights_checksum
     from hyenadna.io import check_output, open_output
 
@@ -138,6 +139,15 @@ def predict(
     def advance(n: int) -> None:
         bar.update(task, advance=n)
 
+    def readable() -> Iterator[NamedSequence]:
+        for one in source.sequences:
+            try:
+                require_readable(one.name, len(one.sequence), network.config.max_seq_len)
+            except SequenceLengthError as error:
+                skipped.leave_out(error)
+            else:
+                yield one
+
     def compute(given: Iterator[NamedSequence]) -> Iterator[Prediction]:
         return predict_sequences(
             network, given, tokenizer=tokenizer, rc=both, batch_size=rows, half=dtype == "bf16", progress=advance
@@ -157,7 +167,7 @@ def predict(
         ExitStack() as stack,
     ):  # fmt: skip
         predictions = in_shards(
-            source.sequences, compute, journal, codec, units=lambda one: len(one.sequence), limit=shard_bases(where), progress=advance
+            readable(), compute, journal, codec, units=lambda one: len(one.sequence), limit=shard_bases(where), progress=advance
         )  # fmt: skip
         if was_share(journal, predictions):
             return

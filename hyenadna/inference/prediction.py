@@ -27,9 +27,36 @@ from hyenadna.inference.likelihood import HasSequence, name_and_letters
 from hyenadna.models import Classifier
 from hyenadna.tokenizers import CharacterTokenizer
 
-__all__ = ["Prediction", "predict_sequences"]
+__all__ = ["Prediction", "predict_sequences", "require_readable"]
 
 Probabilities = npt.NDArray[np.float64]
+
+
+def require_readable(name: str, length: int, limit: int) -> None:
+    """Check that a classifier reads a sequence as a whole.
+
+    Parameters
+    ----------
+    name, length
+        Of the sequence; the length in bases.
+    limit
+        Longest input of the model, bases.
+
+    Raises
+    ------
+    SequenceLengthError
+        It is empty, or longer.
+    """
+    if length == 0:
+        raise SequenceLengthError(
+            f"sequence {name!r} is empty; at least one base is needed", record=name
+        )
+    if length > limit:
+        raise SequenceLengthError(
+            f"sequence {name!r} has {length:,} bases, but this classifier reads a sequence as a whole, of 1 to {limit:,}; "
+            "cut it, or choose a shorter region, around the place in question",
+            record=name,
+        )
 
 
 class Prediction(NamedTuple):
@@ -161,16 +188,7 @@ class _Run:
                 yield self._result(self.waiting.popleft())
 
     def _piece(self, name: str, letters: str) -> tuple[Piece]:
-        if not letters:
-            raise SequenceLengthError(
-                f"sequence {name!r} is empty; at least one base is needed", record=name
-            )
-        if len(letters) > self.limit:
-            raise SequenceLengthError(
-                f"sequence {name!r} has {len(letters):,} bases, but this classifier reads a sequence as a whole, of 1 to {self.limit:,}; "
-                "cut it, or choose a shorter region, around the place in question",
-                record=name,
-            )
+        require_readable(name, len(letters), self.limit)
         token_ids = self.tokenizer.encode(letters, record=name)
         self.waiting.append(_Waiting(name, len(letters)))
         return (Piece(self.waiting[-1], token_ids, 0),)

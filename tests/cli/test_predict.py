@@ -77,6 +77,29 @@ def test_sequences_get_a_label_and_probabilities_in_their_order(
     assert err.endswith("; one strand read\n")
 
 
+def test_what_cannot_be_read_is_left_out_where_the_user_says_so(
+    there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "wrong.fa"
+    wrong.write_text(f">good\n{READS['r40']}\n>long\n{'A' * 65}\n>protein\nMKLV\n>empty\n>last\nACGT\n")  # fmt: skip
+    out = tmp_path / "out"
+    words = ["predict", "-m", "plain", str(wrong), "-o", str(out), "--format", "csv"]
+    assert main([*words, "-q"]) == 2
+    assert "'long' has 65 bases" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*words, "--on-error", "skip", "-v"]) == 0
+    err = capsys.readouterr().err
+    assert "weights_sha256: " in err
+    assert "skipped 3, the first as " in err
+    rows = _rows(out.read_text(), ",")
+    assert [r["name"] for r in rows] == ["good", "last"]
+    assert np.abs(_p(rows) - _expected([READS["r40"], "ACGT"], rc=False)).max() < 1e-5
+    assert json.loads(Path(f"{out}.json").read_text())["results"]["n_skipped"] == 3
+    wrong.write_text(f">long\n{'A' * 65}\n")
+    assert main([*words, "--on-error", "skip", "--force"]) == 2
+    assert "nothing is left: 1 skipped" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("size", ["1", "2", "100"])
 def test_batch_size_and_company_change_nothing(
     there: Path, capsys: pytest.CaptureFixture[str], size: str
