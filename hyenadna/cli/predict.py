@@ -97,9 +97,8 @@ def predict(
         write_record,
         write_table,
     )
-    from hyenadna.errors import SequenceLengthError
     from hyenadna.inference.journal import Codec, in_shards, shard_bases
-    from hyenadna.inference.prediction import Prediction, predict_sequences, require_readable
+    from hyenadna.inference.prediction import Prediction, predict_sequences, unreadable
     from hyenadna.inference.runtime import choose_device, load_classifier, weights_checksum
     from hyenadna.io import check_output, open_output
 
@@ -141,12 +140,11 @@ def predict(
 
     def readable() -> Iterator[NamedSequence]:
         for one in source.sequences:
-            try:
-                require_readable(one.name, len(one.sequence), network.config.max_seq_len)
-            except SequenceLengthError as error:
-                skipped.leave_out(error)
-            else:
+            error = unreadable(one.name, len(one.sequence), network.config.max_seq_len)
+            if error is None:
                 yield one
+            else:
+                skipped.leave_out(error)
 
     def compute(given: Iterator[NamedSequence]) -> Iterator[Prediction]:
         return predict_sequences(

@@ -27,13 +27,13 @@ from hyenadna.inference.likelihood import HasSequence, name_and_letters
 from hyenadna.models import Classifier
 from hyenadna.tokenizers import CharacterTokenizer
 
-__all__ = ["Prediction", "predict_sequences", "require_readable"]
+__all__ = ["Prediction", "predict_sequences", "unreadable"]
 
 Probabilities = npt.NDArray[np.float64]
 
 
-def require_readable(name: str, length: int, limit: int) -> None:
-    """Check that a classifier reads a sequence as a whole.
+def unreadable(name: str, length: int, limit: int) -> SequenceLengthError | None:
+    """Return why a classifier cannot read a sequence as a whole: it is empty, or longer than the model reads; None where it can.
 
     Parameters
     ----------
@@ -41,22 +41,18 @@ def require_readable(name: str, length: int, limit: int) -> None:
         Of the sequence; the length in bases.
     limit
         Longest input of the model, bases.
-
-    Raises
-    ------
-    SequenceLengthError
-        It is empty, or longer.
     """
     if length == 0:
-        raise SequenceLengthError(
+        return SequenceLengthError(
             f"sequence {name!r} is empty; at least one base is needed", record=name
         )
     if length > limit:
-        raise SequenceLengthError(
+        return SequenceLengthError(
             f"sequence {name!r} has {length:,} bases, but this classifier reads a sequence as a whole, of 1 to {limit:,}; "
             "cut it, or choose a shorter region, around the place in question",
             record=name,
         )
+    return None
 
 
 class Prediction(NamedTuple):
@@ -188,7 +184,8 @@ class _Run:
                 yield self._result(self.waiting.popleft())
 
     def _piece(self, name: str, letters: str) -> tuple[Piece]:
-        require_readable(name, len(letters), self.limit)
+        if (error := unreadable(name, len(letters), self.limit)) is not None:
+            raise error
         token_ids = self.tokenizer.encode(letters, record=name)
         self.waiting.append(_Waiting(name, len(letters)))
         return (Piece(self.waiting[-1], token_ids, 0),)
