@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hyenadna import CharacterTokenizer, HyenaForCausalLM, Variant, score_sequences
 from hyenadna.errors import ConfigError, DataError, IntervalError
-from hyenadna.inference import comparison, variants
+from hyenadna.inference import comparison, variants, window_ratios
+from hyenadna.inference.branches import branch_states
 from hyenadna.inference.variants import (
     REASONS,
     VariantScore,
@@ -20,6 +21,7 @@ from hyenadna.inference.variants import (
     resolve_window,
     score_variants,
 )
+from hyenadna.inference.window_ratios import WindowRatios
 from hyenadna.sequence import Interval, require_inside, reverse_complement
 from hyenadna.testing import random_dna
 from hyenadna.tokenizers import ByteTokenizer
@@ -126,14 +128,21 @@ def test_control_a_model_that_mixes_its_batch_is_caught(
         hidden = forward(token_ids)
         return hidden - 0.1 * hidden.mean(dim=0, keepdim=True)
 
+    def mixing_states(*given: object) -> tuple[torch.Tensor, ...]:
+        return tuple(h - 0.1 * h.mean(dim=0, keepdim=True) for h in branch_states(*given))  # type: ignore[arg-type]
+
     monkeypatch.setattr(model.backbone, "forward", types.MethodType(mixing, model.backbone))
-    alone = [_score(model, [v], batch_size=2)[0] for v in SOME]
-    assert _largest_change(alone, _score(model, SOME, batch_size=8)) > 10 * TOLERANCE
+    monkeypatch.setattr(window_ratios, "branch_states", mixing_states)
+    for forks in (False, True):
+        monkeypatch.setattr(WindowRatios, "forks", forks)
+        alone = [_score(model, [v], batch_size=2)[0] for v in SOME]
+        assert _largest_change(alone, _score(model, SOME, batch_size=8)) > 10 * TOLERANCE
 
 
 def test_alleles_of_one_record_share_the_reference(
     small_model: HyenaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(WindowRatios, "forks", False)  # whole windows, as on a GPU
     rows: list[int] = []
     others = [Variant("a", 200, SNV.ref, base) for base in "ACGT" if base != SNV.ref]
     with small_model.backbone.register_forward_pre_hook(lambda _, x: rows.append(len(x[0]))):
