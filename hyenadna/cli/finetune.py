@@ -40,10 +40,10 @@ def finetune(
                    data.extra_train=[FILE,…] more training rows; those that overlap dev or test are left out
                    data.sequence_column  data.label_column  data.batch_size  data.rc_probability
                    data.substitution_probability  data.max_shift  data.mask_span  data.shuffled_negatives
-    Model          model.pretrained=FOLDER_OR_HUB_ID  model.pooling=attention|positional|mean|last  model.both_directions=true
+    Model          model.pretrained=FOLDER_OR_HUB_ID  model.pooling=attention|attention_max|positional|mean|last  model.both_directions=true
                    model=classifier|tiny_1k|small_32k|…
     Method         strategy=full|frozen|lora  task.strands=forward|both|predict_both  task.class_weights=none|balanced
-                   task.select_by=mcc|f1_macro|accuracy|auroc|auprc|loss
+                   task.select_by=mcc|f1_macro|accuracy|auroc|auprc|loss  task.ensemble=3
     Run            trainer.max_epochs  trainer.patience  trainer.ema_decay  optimizer.lr  seeds=[1,2,3]  run_dir=FOLDER  force=true
     Recipes        experiment=gue/prom_core_all data.root=GUE_FOLDER (one for each GUE task), experiment=gue/all for a table of all
 
