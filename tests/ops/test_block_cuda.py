@@ -46,7 +46,7 @@ def test_the_operators_run_under_autocast_and_only_there(monkeypatch: pytest.Mon
             block, name, lambda *a, _f=original, _n=name, **k: (ran.append(_n), _f(*a, **k))[1]
         )
     model = HyenaForCausalLM(HyenaConfig(d_model=64, n_layers=1, max_seq_len=1026)).cuda().eval()
-    long, short = (torch.randint(7, 11, (2, n), device=CUDA) for n in (1000, 100))
+    long, short = (torch.randint(7, 11, (2, n), device=CUDA) for n in (1000, 50))
     model(long)
     assert ran == []
     with torch.autocast("cuda", dtype=BF16):
