@@ -191,6 +191,8 @@ class TestInvariants:
         inputs, dy = _draw(length, dtype)
         _same(_with_gradients(_run, inputs, dy), _with_gradients(_run, inputs, dy))
 
+
+class TestRows:
     @pytest.mark.parametrize(
         ("length", "batch", "bad"),
         [(100, 5, torch.nan), (100, 5, torch.inf), (9001, 3, torch.nan)],

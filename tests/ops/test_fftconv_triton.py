@@ -23,6 +23,7 @@ CASES = Path(__file__).with_name("interpreted_cases.py")
         "TestNumbers::test_are_right_after_a_middle_pass",
         "TestNumbers::test_are_right_in_bfloat16",
         "TestInvariants",
+        "TestRows",
         "TestTorch",
     ],
 )
@@ -32,7 +33,7 @@ def test_interpreted_kernels(run_interpreted: Callable[[Path, str], None], group
 
 def test_every_interpreted_case_is_in_a_group_that_runs() -> None:
     found = set(re.findall(r"^class (\w+)", CASES.read_text(), flags=re.MULTILINE))
-    assert found == {"TestNumbers", "TestInvariants", "TestTorch"}
+    assert found == {"TestNumbers", "TestInvariants", "TestRows", "TestTorch"}
     numbers = CASES.read_text().split("class TestNumbers")[1].split("\nclass ")[0]
     assert numbers.count("def test_") == 4
     assert not re.search(r"^def test_", CASES.read_text(), flags=re.MULTILINE)
