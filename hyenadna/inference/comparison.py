@@ -132,6 +132,13 @@ class Comparison(ABC):
             np.array(rows).T.copy(),
         )
 
+    def near(self, stack: Stack) -> npt.NDArray[np.int64]:
+        """Return the columns whose hidden states are wanted, (N, ≤ radius + 1): from each window's `last` on."""
+        length = stack.token_ids.shape[1]
+        offsets = np.arange(min(self.radius + 1, length))
+        columns: npt.NDArray[np.int64] = np.minimum(stack.lasts[:, None] + offsets, length - 1)
+        return columns
+
     def ask(
         self, stack: Stack, model: Callable[[slice], tuple[torch.Tensor, torch.Tensor]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,8 +159,7 @@ class Comparison(ABC):
         n_windows, length = stack.token_ids.shape
         # A question that is alone goes window by window: what fits alone, fits.
         n_rows = 1 if stack.rows.shape[1] == 1 else self.rows(length)
-        n_near = min(self.radius + 1, length)
-        columns = np.minimum(stack.lasts[:, None] + np.arange(n_near), length - 1)
+        columns = self.near(stack)
         wanted, near = [], []
         for i in range(0, n_windows, n_rows):
             part = slice(i, i + n_rows)

@@ -102,10 +102,9 @@ class WindowRatios(Comparison):
             if branch not in branches:
                 branches[trunk].append(branch)
         token_ids = torch.from_numpy(stack.token_ids)
-        n_near = min(self.radius + 1, length)
-        columns = np.minimum(stack.lasts[:, None] + np.arange(n_near), length - 1)
+        columns = self.near(stack)
         log_p = torch.zeros(n_windows, length, dtype=torch.float64)
-        near = torch.empty(n_windows, n_near, self.model.config.d_model)
+        near = torch.empty(*columns.shape, self.model.config.d_model)
         n_rows = self.rows(length)
         for i in range(0, len(trunks), n_rows):
             own = trunks[i : i + n_rows]
